@@ -1,0 +1,37 @@
+# Needs git, make and Python 3.11 to 3.13; requirements.lock brings everything else.
+PYTHON ?= python3
+JOBS ?= 2
+bin := .venv/bin
+ready := .venv/.installed
+
+.PHONY: book test execute lint serve lock
+
+book: $(ready)
+	@$(bin)/python tools/records.py --check || echo "warning: stale records are shown as they are; 'make execute' renews them"
+	$(bin)/jupyter-book build . -W -n --keep-going
+
+test: book
+	$(bin)/pytest -n $(JOBS)
+	$(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg book
+	$(bin)/python tools/records.py --profile smoke --output build/smoke
+
+execute: $(ready)
+	$(bin)/python tools/records.py
+
+lint: $(ready)
+	$(bin)/ruff check . && $(bin)/ruff format --check .
+	$(bin)/pyright
+
+serve: book
+	$(bin)/python -m http.server --directory _build/html 8000
+
+lock: $(ready)
+	uv lock --upgrade && uv export --quiet --python 3.11 --no-group bench --no-emit-project --no-annotate --no-header -o requirements.lock
+	$(MAKE) $(ready) && $(bin)/python tools/environments.py
+
+$(ready): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Deep Limits needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Try: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv .venv
+	$(bin)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
+	$(bin)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
