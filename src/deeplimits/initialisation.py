@@ -1,0 +1,182 @@
+"""Weights as functions of depth: stacked arrays, and the paths that they sample.
+
+A *path* is a callable from depth-time $s \\in [0, 1]$ to an array. Sampled by
+`along_path`, the same path serves every depth: layer $k$ of the network of depth $L$
+is layer $2k$ of the network of depth $2L$.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
+from scipy import stats
+
+Path = Callable[[Any], Any]
+Shape = Sequence[int]
+
+
+def _check(depth: int, shape: Shape) -> tuple[int, ...]:
+    if depth < 1 or any(size < 1 for size in shape):
+        raise ValueError(f"depth and sizes must be positive: {depth=}, {shape=}.")
+    return tuple(shape)
+
+
+def independent(
+    depth: int, shape: Shape, *, std: float = 1.0, key: PRNGKeyArray
+) -> Float[Array, "depth ..."]:
+    r"""Independent layers, $Z_k \sim \mathcal{N}(0, \mathrm{std}^2)$ entrywise."""
+    return std * jr.normal(key, (depth, *_check(depth, shape)))
+
+
+def tied(
+    depth: int, shape: Shape, *, std: float = 1.0, key: PRNGKeyArray
+) -> Float[Array, "depth ..."]:
+    r"""One draw for all layers, $Z_k = Z \sim \mathcal{N}(0, \mathrm{std}^2)$."""
+    layer = std * jr.normal(key, _check(depth, shape))
+    return jnp.broadcast_to(layer, (depth, *layer.shape))
+
+
+def smooth(
+    depth: int,
+    shape: Shape,
+    *,
+    length_scale: float,
+    std: float = 1.0,
+    key: PRNGKeyArray,
+) -> Float[Array, "depth ..."]:
+    """Samples of a smooth Gaussian process along depth: `SmoothPath` at $s = k/L$."""
+    _check(depth, shape)
+    return along_path(SmoothPath(shape, length_scale, std=std, key=key), depth)
+
+
+def along_path(path: Path, depth: int) -> PyTree[Shaped[Array, "depth ..."]]:
+    r"""The samples $Z_{k+1} = \mathcal{Z}(k/L)$, $k = 0, \dots, L - 1$, of a path.
+
+    Raises `ValueError` for a depth under 1 and for a path that is not finite.
+    """
+    _check(depth, ())
+    samples = jax.vmap(path)(jnp.arange(depth) / depth)
+    for leaf in jax.tree.leaves(samples):
+        if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(leaf).all():
+            raise ValueError(f"the path is not finite at depth {depth}.")
+    return samples
+
+
+class SmoothPath(eqx.Module):
+    r"""A Gaussian process with independent entries and covariance
+    $\mathrm{std}^2 \exp(-(s - s')^2 / 2\ell^2)$, as a function of $s \in [0, 1]$.
+
+    The series $\mathrm{e}^{-u^2/2} \sum_n \xi_n u^n / \sqrt{n!}$ with
+    $u = (s - \frac12)/\ell$ and independent standard normal $\xi_n$ has exactly this
+    covariance. Its squared coefficients are the weights of a Poisson law of mean
+    $u^2$; it is cut where the tail of that law is below $10^{-18}$.
+    """
+
+    coefficients: Float[Array, "terms ..."]
+    length_scale: float = eqx.field(static=True)
+
+    def __init__(
+        self, shape: Shape, length_scale: float, *, std: float = 1.0, key: PRNGKeyArray
+    ):
+        if not 0.01 <= length_scale < float("inf"):
+            raise ValueError(f"length_scale must be at least 0.01: got {length_scale}.")
+        terms = int(stats.poisson.isf(1e-18, (0.5 / length_scale) ** 2)) + 1
+        self.coefficients = std * jr.normal(key, (terms, *_check(1, shape)))
+        self.length_scale = length_scale
+
+    def __call__(self, s: Float[Array, ""]) -> Float[Array, "..."]:
+        u = (s - 0.5) / self.length_scale
+        n = jnp.arange(self.coefficients.shape[0], dtype=u.dtype)
+        size = jnp.exp(
+            jax.scipy.special.xlogy(n, jnp.abs(u))
+            - (u**2 + jax.scipy.special.gammaln(n + 1)) / 2
+        )
+        sign = jnp.where((u < 0) & (n % 2 == 1), -1.0, 1.0)
+        return jnp.tensordot(sign * size, self.coefficients, axes=1)
+
+
+class LacunaryPath(eqx.Module):
+    r"""The dyadic Weierstrass function
+    $s \mapsto \sum_{j < J} 2^{-\gamma j} \cos(2\pi 2^j s)$ times a fixed array.
+
+    As $J \to \infty$ it is $\gamma$-Hölder and no better at any point. Its terms are
+    in phase with every dyadic grid, the worst case for the Euler scheme.
+    """
+
+    direction: Float[Array, "..."]
+    gamma: float = eqx.field(static=True)
+    levels: int = eqx.field(static=True)
+
+    def __init__(self, direction: Float[Array, "..."], gamma: float, levels: int = 20):
+        if not 0 < gamma <= 1 or levels < 1:
+            raise ValueError(
+                f"gamma must lie in (0, 1] and levels be positive: {gamma=}, {levels=}."
+            )
+        self.direction, self.gamma, self.levels = direction, gamma, levels
+
+    def __call__(self, s: Float[Array, ""]) -> Float[Array, "..."]:
+        scale = 2.0 ** jnp.arange(self.levels, dtype=s.dtype)
+        # cos has period one in `s * scale`: reduce first, or large arguments lose digits
+        phase = jnp.mod(s * scale, 1.0)
+        return self.direction * jnp.sum(scale**-self.gamma * jnp.cos(2 * jnp.pi * phase))
+
+
+class PiecewiseConstant(eqx.Module):
+    r"""The step function $s \mapsto Z_{\lfloor L s \rfloor + 1}$ of stacked layers."""
+
+    layers: PyTree[Shaped[Array, "depth ..."]]
+
+    def __call__(self, s: Float[Array, ""]) -> PyTree:
+        index, _ = _cell(self.layers, s)
+        return jax.tree.map(lambda z: z[index], self.layers)
+
+
+class PiecewiseLinear(eqx.Module):
+    r"""The continuous function that is $Z_{k+1}$ at $s = k/L$ and linear between.
+
+    After the last node, $s = (L - 1)/L$, it is constant.
+    """
+
+    layers: PyTree[Shaped[Array, "depth ..."]]
+
+    def __call__(self, s: Float[Array, ""]) -> PyTree:
+        index, fraction = _cell(self.layers, s)
+
+        def between(z):
+            following = z[jnp.minimum(index + 1, z.shape[0] - 1)]
+            return z[index] + fraction * (following - z[index])
+
+        return jax.tree.map(between, self.layers)
+
+
+def _cell(layers: PyTree, s: Float[Array, ""]) -> tuple[Array, Array]:
+    """The index of the cell of depth that holds `s`, and how far `s` is along it."""
+    depth = jax.tree.leaves(layers)[0].shape[0]
+    position = jnp.asarray(s) * depth
+    # s = k/L is rounded: without the slack, L * s may fall just below k
+    slack = 2 * depth * jnp.finfo(position.dtype).eps
+    index = jnp.clip(jnp.floor(position + slack), 0, depth - 1)
+    return index.astype(int), jnp.clip(position - index, 0, 1)
+
+
+def brownian_path(levels: int, shape: Shape, *, key: PRNGKeyArray) -> PiecewiseLinear:
+    r"""Brownian motion on $[0, 1]$ by Lévy's construction, to $2^{\text{levels}}$ steps.
+
+    Level $j$ draws the midpoints of the intervals of length $2^{1-j}$ with standard
+    deviation $2^{-(j+1)/2}$: more levels refine the same path.
+    """
+    if not 0 <= levels <= 24:
+        raise ValueError(f"levels must lie between 0 and 24: got {levels}.")
+    shape = _check(1, shape)
+    path = jnp.stack([jnp.zeros(shape), jr.normal(jr.fold_in(key, 0), shape)])
+    for level in range(1, levels + 1):
+        bumps = jr.normal(jr.fold_in(key, level), (len(path) - 1, *shape))
+        middle = (path[1:] + path[:-1]) / 2 + 2.0 ** (-(level + 1) / 2) * bumps
+        inner = jnp.stack([path[:-1], middle], axis=1).reshape(-1, *shape)
+        path = jnp.concatenate([inner, path[-1:]])
+    return PiecewiseLinear(path[:-1])

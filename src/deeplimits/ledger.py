@@ -1,0 +1,354 @@
+"""The claims ledger: what a paper says, what we measured, and whether they agree.
+
+A claim is an entry of `book/claims.yml`. A measurement is an output that `measure`
+left in an executed record (`book/*.ipynb`), or the attribute `claims` of an archived
+result (`results/**/*.nc`). The verdict follows from the two by `verdict` alone:
+
+$$ [\\text{low}, \\text{high}] \\subseteq E \\Rightarrow \\text{agrees}, \\qquad
+   [\\text{low}, \\text{high}] \\cap E = \\emptyset \\Rightarrow \\text{differs}, $$
+
+where $E$ is the expected range; anything else is undecided, and an error.
+"""
+
+import ast
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PREFIX = "application/papermill.record/"
+KINDS = ("theorem", "figure", "table", "ours")
+TAGS = ("T", "T0", "C", "F", "M", "D", "N")
+VERDICTS = ("agrees", "differs", "not attempted")
+FIELDS = {
+    "id": str,
+    "paper": str,
+    "where": str,
+    "kind": str,
+    "tag": str,
+    "statement": str,
+    "expected": (dict, type(None)),
+    "source": (str, type(None)),
+    "verdict": str,
+    "reason": str,
+}
+
+
+class LedgerError(ValueError):
+    """The ledger cannot be read, or does not hold together."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The range that the claim allows, and why."""
+
+    low: float
+    high: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number, its interval, and the file that it was found in."""
+
+    value: float
+    low: float
+    high: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of `book/claims.yml`."""
+
+    id: str
+    paper: str
+    where: str
+    kind: str
+    tag: str
+    statement: str
+    expected: Expected | None
+    source: str | None
+    verdict: str
+    reason: str
+
+    @property
+    def attempted(self) -> bool:
+        return self.verdict != "not attempted"
+
+
+# ----------------------------------------------------------------- in a notebook
+
+
+def _significant(value: Any, digits: int) -> Any:
+    """A plain Python value, floats rounded to so many significant digits."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, bool | int | str):
+        return value
+    return float(f"{float(value):.{digits}g}")
+
+
+def _record(name: str, text: str, extra: Mapping[str, Any]) -> None:
+    from IPython.display import display  # a notebook has it; the library need not
+
+    scrapbook = {"name": name, "mime_prefix": PREFIX}
+    metadata = {"scrapbook": scrapbook, **extra}
+    display({PREFIX + "text/plain": text}, raw=True, metadata=metadata)
+
+
+def glue(name: str, value: Any, *, digits: int = 4) -> None:
+    """Leave a number (or a short text) in the record, for the prose to quote."""
+    _record(name, repr(_significant(value, digits)), {})
+
+
+def measure(claim: str, value: Any, low: Any, high: Any, *, digits: int = 4) -> None:
+    """Leave the measurement of a claim, with its interval, in the record."""
+    numbers = {"value": value, "low": low, "high": high}
+    numbers = {key: float(_significant(x, digits)) for key, x in numbers.items()}
+    if not numbers["low"] <= numbers["value"] <= numbers["high"]:
+        raise ValueError(
+            f"measure({claim!r}): low <= value <= high is needed, got {numbers}."
+        )
+    _record(claim, repr(numbers), {"deeplimits": {"claim": claim}})
+
+
+# ----------------------------------------------------------------- from the records
+
+
+def _outputs(notebook: Path | Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if isinstance(notebook, Path):
+        notebook = json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        yield from cell.get("outputs", [])
+
+
+def values(notebook: Path | Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that a record glued or measured, by name."""
+    found = {}
+    for output in _outputs(notebook):
+        scrapbook = output.get("metadata", {}).get("scrapbook", {})
+        if scrapbook.get("mime_prefix") == PREFIX:
+            text = "".join(output["data"][PREFIX + "text/plain"])
+            found[scrapbook["name"]] = ast.literal_eval(text)
+    return found
+
+
+def _measured(notebook: Path | Mapping[str, Any]) -> list[str]:
+    """The claims that a record measures, in order, repetitions included."""
+    metadata = (output.get("metadata", {}) for output in _outputs(notebook))
+    claims = (m.get("deeplimits", {}).get("claim") for m in metadata)
+    return [claim for claim in claims if claim is not None]
+
+
+def _in_record(path: Path) -> list[tuple[str, Measurement]]:
+    found = values(path)
+    return [
+        (claim, Measurement(source=path.stem, **found[claim]))
+        for claim in _measured(path)
+    ]
+
+
+def _in_result(path: Path, root: Path) -> list[tuple[str, Measurement]]:
+    import h5netcdf  # only where there is an archive to read
+
+    source = path.relative_to(root).as_posix()
+    with h5netcdf.File(path, "r") as file:
+        claims = json.loads(str(file.attrs.get("claims", "{}")))
+    return [(claim, Measurement(source=source, **m)) for claim, m in claims.items()]
+
+
+def measurements(root: Path) -> list[tuple[str, Measurement]]:
+    """Every measurement in the records and archives below `root`."""
+    records = sorted((root / "book").glob("*.ipynb"))
+    archives = sorted((root / "results").glob("**/*.nc"))
+    found = [pair for path in records for pair in _in_record(path)]
+    return found + [pair for path in archives for pair in _in_result(path, root)]
+
+
+# ----------------------------------------------------------------- claims.yml
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder, upwards, that holds `book/claims.yml`."""
+    start = Path.cwd() if start is None else Path(start).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "book" / "claims.yml").is_file():
+            return folder
+    raise LedgerError(f"no book/claims.yml in {start} or any folder above it.")
+
+
+def _expected(where: str, given: Mapping[str, Any]) -> Expected:
+    allowed = ({"value", "tolerance", "why"}, {"low", "high", "why"})
+    if set(given) not in allowed:
+        raise LedgerError(
+            f"{where}: give value, tolerance, why or low, high, why; "
+            f"got {sorted(map(str, given))}."
+        )
+    why = given["why"]
+    numbers = {key: _number(where, key, x) for key, x in given.items() if key != "why"}
+    if not isinstance(why, str) or not why.strip():
+        raise LedgerError(f"{where}.why: a sentence is needed, got {why!r}.")
+    if "low" in numbers:
+        low, high = numbers["low"], numbers["high"]
+    else:
+        centre, tolerance = numbers["value"], numbers["tolerance"]
+        low, high = centre - tolerance, centre + tolerance
+    if not low < high:
+        raise LedgerError(f"{where}: an empty range, [{low}, {high}].")
+    return Expected(low, high, why)
+
+
+def _number(where: str, key: str, x: Any) -> float:
+    if isinstance(x, bool) or not isinstance(x, int | float) or math.isnan(x):
+        raise LedgerError(f"{where}.{key}: a number is needed, got {x!r}.")
+    return float(x)
+
+
+def _fields(entry: Any, position: int) -> Mapping[str, Any]:
+    """The entry, once each field is there and of its type."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+        raise LedgerError(f"claims.yml, entry {position}: field id (text) is needed.")
+    name = entry["id"]
+    for missing in FIELDS.keys() - entry.keys():
+        raise LedgerError(f"claim {name}: field {missing} is missing.")
+    for unknown in entry.keys() - FIELDS.keys():
+        raise LedgerError(f"claim {name}: field {unknown} is unknown: {list(FIELDS)}.")
+    for field, kind in FIELDS.items():
+        if not isinstance(entry[field], kind):
+            raise LedgerError(f"claim {name}: field {field} is {entry[field]!r}.")
+    return entry
+
+
+def _choices(entry: Mapping[str, Any]) -> None:
+    choices = {"kind": KINDS, "tag": TAGS, "verdict": VERDICTS}
+    for field, allowed in choices.items():
+        if entry[field] not in allowed:
+            raise LedgerError(
+                f"claim {entry['id']}: field {field} is {entry[field]!r}, "
+                f"not one of {list(allowed)}."
+            )
+
+
+def parse(entry: Any, position: int = 0) -> Claim:
+    """One claim from its entry, or an error that names the claim and the field."""
+    entry = _fields(entry, position)
+    _choices(entry)
+    name, expected = entry["id"], entry["expected"]
+    attempted = entry["verdict"] != "not attempted"
+    for field in ("expected", "source"):
+        if attempted and entry[field] is None:
+            raise LedgerError(f"claim {name}: field {field} is needed once attempted.")
+    if not attempted and entry["source"] is not None:
+        raise LedgerError(f"claim {name}: field source must be null: not attempted.")
+    if expected is not None:
+        expected = _expected(f"claim {name}: field expected", expected)
+    return Claim(**{**entry, "expected": expected})
+
+
+def load(root: Path | None = None) -> list[Claim]:
+    """All claims of the book at `root`, in the order of the file."""
+    root = find_root() if root is None else Path(root)
+    text = (root / "book" / "claims.yml").read_text(encoding="utf-8")
+    entries = yaml.safe_load(text) or []
+    if not isinstance(entries, list):
+        raise LedgerError("claims.yml: one list of claims is needed.")
+    claims = [parse(entry, i) for i, entry in enumerate(entries, 1)]
+    for name, count in Counter(claim.id for claim in claims).items():
+        if count > 1:
+            raise LedgerError(f"claim {name}: {count} entries have this id.")
+    return claims
+
+
+# ----------------------------------------------------------------- verdicts
+
+
+def verdict(expected: Expected, measurement: Measurement) -> str:
+    """`agrees`, `differs` or `undecided`: where the interval lies."""
+    if expected.low <= measurement.low and measurement.high <= expected.high:
+        return "agrees"
+    if measurement.high < expected.low or expected.high < measurement.low:
+        return "differs"
+    return "undecided"
+
+
+def _problem(claim: Claim, found: list[Measurement]) -> str | None:
+    """What is wrong between one claim and its measurements, if anything."""
+    if not claim.attempted:
+        return f"{claim.id}: not attempted, yet measured." if found else None
+    if len(found) != 1:
+        return f"{claim.id}: {len(found)} measurements, one is needed."
+    [m] = found
+    if m.source != claim.source:
+        return f"{claim.id}: measured in {m.source}, source says {claim.source}."
+    assert claim.expected is not None  # parse has seen to it
+    computed = verdict(claim.expected, m)
+    if computed != claim.verdict:
+        return (
+            f"{claim.id}: the verdict says {claim.verdict}, but [{m.low:.4g}, "
+            f"{m.high:.4g}] against [{claim.expected.low:.4g}, "
+            f"{claim.expected.high:.4g}] is {computed}."
+        )
+    return None
+
+
+def rows(root: Path | None = None) -> list[tuple[Claim, Measurement | None]]:
+    """Each claim with its measurement, where there is one."""
+    root = find_root() if root is None else Path(root)
+    found = dict(measurements(root))
+    return [(claim, found.get(claim.id)) for claim in load(root)]
+
+
+def check(root: Path | None = None) -> list[str]:
+    """All that is wrong with the ledger; empty when it holds together."""
+    root = find_root() if root is None else Path(root)
+    claims, found = load(root), measurements(root)
+    known = {claim.id for claim in claims}
+    by_claim = {name: [m for claim, m in found if claim == name] for name in known}
+    problems = [_problem(claim, by_claim[claim.id]) for claim in claims]
+    orphans = [
+        f"{claim}: measured in {m.source}, but claims.yml has no such claim."
+        for claim, m in found
+        if claim not in known
+    ]
+    return [problem for problem in problems if problem is not None] + orphans
+
+
+# ----------------------------------------------------------------- printing
+
+
+def interval(m: Measurement | None) -> str:
+    """A measurement as text: `-0.998 [-1.002, -0.994]`."""
+    return "" if m is None else f"{m.value:.4g} [{m.low:.4g}, {m.high:.4g}]"
+
+
+def bounds(expected: Expected | None) -> str:
+    """An expected range as text; a one-sided one as an inequality."""
+    if expected is None:
+        return ""
+    if math.isinf(expected.low):
+        return f"≤ {expected.high:.4g}"
+    if math.isinf(expected.high):
+        return f"≥ {expected.low:.4g}"
+    return f"[{expected.low:.4g}, {expected.high:.4g}]"
+
+
+def _line(claim: Claim, m: Measurement | None) -> str:
+    numbers = f"{interval(m)} in {bounds(claim.expected)}" if m else claim.reason
+    return f"{claim.verdict:>13}  {claim.id}  {numbers}"
+
+
+def report(root: Path | None = None) -> tuple[str, bool]:
+    """The ledger as text, and whether it holds together."""
+    try:
+        table, problems = rows(root), check(root)
+    except LedgerError as error:
+        return f"ledger: {error}", False
+    counts = Counter(claim.verdict for claim, _ in table)
+    total = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
+    lines = [_line(claim, m) for claim, m in table] + [f"{len(table)} claims: {total}."]
+    return "\n".join(lines + [f"PROBLEM  {p}" for p in problems]), not problems

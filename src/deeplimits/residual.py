@@ -1,0 +1,262 @@
+"""Residual networks: blocks stacked on a leading depth axis, scanned over depth."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Activation = Callable[[Array], Array]
+
+
+def _identity(x: Array) -> Array:
+    return x
+
+
+def _gelu(x: Array) -> Array:
+    # JAX approximates GELU by a tanh unless told otherwise; papers mean the exact one.
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": _identity,
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "gelu": _gelu,
+    "softplus": jax.nn.softplus,
+    "sigmoid": jax.nn.sigmoid,
+    "sin": jnp.sin,
+}
+
+
+def named_activation(name: str | Activation) -> Activation:
+    """The activation of that name; a callable is returned as it came.
+
+    Raises `ValueError` for a name that is not in `ACTIVATIONS`.
+    """
+    if callable(name):
+        return name
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]
+
+
+class AbstractBlock(eqx.Module):
+    r"""The residual $f(\cdot, Z)$ of one layer.
+
+    The arrays of a block are its parameters $Z$. In a network they carry a leading
+    depth axis; `jax.lax.scan` takes one layer at a time off it.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, h: Array) -> Array:
+        """The residual of one layer, for one example."""
+
+
+class OneLayer(AbstractBlock):
+    r"""The one-layer perceptron $f(h, Z) = \sigma(W h + b)$, with $Z = (W, b)$."""
+
+    weight: Float[Array, "*depth width width"]
+    bias: Float[Array, "*depth width"]
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        weight: Float[Array, "*depth width width"],
+        bias: Float[Array, "*depth width"] | None = None,
+        *,
+        activation: str | Activation = "tanh",
+    ):
+        if weight.ndim < 2 or weight.shape[-1] != weight.shape[-2]:
+            raise ValueError(f"weight must be (depth, width, width): got {weight.shape}.")
+        if bias is None:
+            bias = jnp.zeros(weight.shape[:-1], weight.dtype)
+        if bias.shape != weight.shape[:-1]:
+            raise ValueError(
+                f"bias must have shape {weight.shape[:-1]} to go with weight "
+                f"{weight.shape}: got {bias.shape}."
+            )
+        self.weight, self.bias = weight, bias
+        self.activation = named_activation(activation)
+
+    def __call__(self, h: Float[Array, " width"]) -> Float[Array, " width"]:
+        return self.activation(self.weight @ h + self.bias)
+
+
+class TwoLayer(AbstractBlock):
+    r"""The two-layer perceptron of Marion et al., equation (3),
+
+    $$ f(h, Z) = \tfrac{1}{\sqrt m}\, V \sigma\bigl(\tfrac{1}{\sqrt q}\, W h\bigr),
+       \qquad V \in \mathbb{R}^{q \times m},\; W \in \mathbb{R}^{m \times q}. $$
+
+    `width_factors=False` leaves both factors out, as the authors' public code does.
+    Source: `marion2024`.
+    """
+
+    outer: Float[Array, "*depth q m"]
+    inner: Float[Array, "*depth m q"]
+    activation: Activation = eqx.field(static=True)
+    width_factors: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        outer: Float[Array, "*depth q m"],
+        inner: Float[Array, "*depth m q"],
+        *,
+        activation: str | Activation = "gelu",
+        width_factors: bool = True,
+    ):
+        if outer.ndim < 2 or inner.shape != (*outer.shape[:-2], *outer.shape[:-3:-1]):
+            raise ValueError(
+                "outer must be (depth, q, m) and inner (depth, m, q): "
+                f"got {outer.shape} and {inner.shape}."
+            )
+        self.outer, self.inner = outer, inner
+        self.activation = named_activation(activation)
+        self.width_factors = width_factors
+
+    def __call__(self, h: Float[Array, " q"]) -> Float[Array, " q"]:
+        m, q = self.inner.shape[-2:]
+        if not self.width_factors:
+            return self.outer @ self.activation(self.inner @ h)
+        return self.outer @ self.activation(self.inner @ h / q**0.5) / m**0.5
+
+
+class Convolution(AbstractBlock):
+    r"""Two $3 \times 3$ convolutions with the activation between them,
+
+    $$ f(h, Z) = K_2 * \sigma(K_1 * h + b_1) + b_2, $$
+
+    on `(channels, height, width)`, zero padding, stride 1.
+    """
+
+    kernels: Float[Array, "*depth 2 channels channels 3 3"]
+    biases: Float[Array, "*depth 2 channels"]
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        kernels: Float[Array, "*depth 2 channels channels 3 3"],
+        biases: Float[Array, "*depth 2 channels"] | None = None,
+        *,
+        activation: str | Activation = "gelu",
+    ):
+        shape = kernels.shape
+        if len(shape) < 5 or shape[-5] != 2 or shape[-4] != shape[-3]:
+            raise ValueError(
+                f"kernels must be (depth, 2, channels, channels, 3, 3): got {shape}."
+            )
+        if shape[-2:] != (3, 3):
+            raise ValueError(f"kernels must be 3 by 3: got {shape[-2:]}.")
+        if biases is None:
+            biases = jnp.zeros(shape[:-3], kernels.dtype)
+        if biases.shape != shape[:-3]:
+            raise ValueError(f"biases must be {shape[:-3]}: got {biases.shape}.")
+        self.kernels, self.biases = kernels, biases
+        self.activation = named_activation(activation)
+
+    def __call__(
+        self, h: Float[Array, "channels height width"]
+    ) -> Float[Array, "channels height width"]:
+        h = self.activation(convolve(h, self.kernels[0]) + self.biases[0, :, None, None])
+        return convolve(h, self.kernels[1]) + self.biases[1, :, None, None]
+
+
+def convolve(
+    image: Float[Array, "inputs height width"],
+    kernel: Float[Array, "outputs inputs rows columns"],
+    *,
+    stride: int = 1,
+) -> Float[Array, "outputs out_height out_width"]:
+    """Cross-correlation of one image with zero padding of half a kernel."""
+    padding = [(size // 2, size // 2) for size in kernel.shape[2:]]
+    return jax.lax.conv_general_dilated(
+        image[None], kernel, window_strides=(stride, stride), padding=padding
+    )[0]
+
+
+class Matrix(eqx.Module):
+    r"""The linear map $x \mapsto A x$: the maps in and out of the equations."""
+
+    weight: Float[Array, "outputs inputs"]
+
+    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        return self.weight @ x
+
+
+class ResNet(eqx.Module):
+    r"""The residual network of depth $L$,
+
+    $$ h_0 = A(x), \qquad h_{k+1} = h_k + \delta_k f(h_k, Z_{k+1}), \quad
+       k = 0, \dots, L - 1, \qquad F(x) = B(h_L), $$
+
+    with $\delta_k = L^{-\beta}$, or trained: `scale` holds one $\delta$ or one a layer,
+    and $\delta_k = L^{-\beta}\,$`scale`$_k$. `encoder` is $A$ and `decoder` is $B$.
+    It acts on one example; `jax.vmap` gives the batch. With `recompute` the backward
+    pass keeps one hidden state a layer and computes the inside of the layer again.
+    """
+
+    block: AbstractBlock
+    encoder: Callable[..., Any]
+    decoder: Callable[..., Any]
+    scale: Float[Array, ""] | Float[Array, " depth"] | None
+    beta: float = eqx.field(static=True)
+    recompute: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        block: AbstractBlock,
+        encoder: Callable[..., Any] | None = None,
+        decoder: Callable[..., Any] | None = None,
+        *,
+        beta: float = 1.0,
+        scale: Float[Array, ""] | Float[Array, " depth"] | None = None,
+        recompute: bool = False,
+    ):
+        depths = {leaf.shape[0] for leaf in jax.tree.leaves(block)}
+        if len(depths) != 1 or min(depths) < 1:
+            raise ValueError(
+                "the arrays of a stacked block need one common depth of at least 1 as "
+                f"leading axis: got {sorted(depths)}."
+            )
+        if scale is not None and scale.shape not in {(), tuple(depths)}:
+            raise ValueError(f"scale must be () or {tuple(depths)}: got {scale.shape}.")
+        self.block, self.scale, self.beta = block, scale, beta
+        self.encoder = eqx.nn.Identity() if encoder is None else encoder
+        self.decoder = eqx.nn.Identity() if decoder is None else decoder
+        self.recompute = recompute
+
+    @property
+    def depth(self) -> int:
+        """The number of layers $L$."""
+        return jax.tree.leaves(self.block)[0].shape[0]
+
+    @property
+    def steps(self) -> Float[Array, " depth"]:
+        r"""The step $\delta_k$ of every layer."""
+        leaf = jax.tree.leaves(self.block)[0]
+        steps = jnp.full(self.depth, self.depth**-self.beta, leaf.dtype)
+        return steps if self.scale is None else steps * self.scale
+
+    def _scan(self, x: Array, keep: bool) -> tuple[Array, Array | None]:
+        def layer(h, parameters):
+            step, block = parameters
+            h = h + step * block(h)
+            return h, h if keep else None
+
+        if self.recompute:
+            layer = jax.checkpoint(layer, prevent_cse=False)
+        return jax.lax.scan(layer, self.encoder(x), (self.steps, self.block))
+
+    def trajectory(self, x: Array) -> Array:
+        """Every hidden state $h_0, …, h_L$, stacked on a leading axis of size $L + 1$."""
+        _, hidden = self._scan(x, keep=True)
+        return jnp.concatenate([self.encoder(x)[None], hidden])
+
+    def __call__(self, x: Array) -> Array:
+        """The output $F(x)$."""
+        last, _ = self._scan(x, keep=False)
+        return self.decoder(last)

@@ -1,0 +1,138 @@
+"""Measured exponents with intervals, and how weights vary along depth."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+from scipy import stats
+
+
+class Slope(NamedTuple):
+    """A fitted exponent, its confidence interval, and the line $\\log y$ on $\\log x$."""
+
+    value: float
+    low: float
+    high: float
+    intercept: float
+
+    def line(self, x: ArrayLike) -> np.ndarray:
+        """The fitted power law at `x`."""
+        return np.exp(self.intercept) * np.asarray(x, float) ** self.value
+
+
+def loglog_slope(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    window: tuple[float, float] | None = None,
+    level: float = 0.95,
+) -> Slope:
+    r"""The least-squares exponent $p$ of $y \approx c\,x^p$, with an interval.
+
+    For one series `y` the interval is that of the regression; for repeats, `y` of
+    shape `(repeats, points)`, it is Student's interval of the repeats' own slopes.
+    Only the points with `window[0] <= x <= window[1]` are used. Raises `ValueError`
+    for values that are not positive and finite, and for fewer than three points.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if x.ndim != 1 or y.shape[-1:] != x.shape or y.ndim > 2:
+        raise ValueError(f"x must be (n,) and y (n,) or (m, n): {x.shape}, {y.shape}.")
+    low, high = (-np.inf, np.inf) if window is None else window
+    inside = (x >= low) & (x <= high)
+    x, y = x[inside], y[..., inside]
+    if np.unique(x).size < 3:
+        raise ValueError(f"a slope needs three points: {x.size} lie in {window=}.")
+    if not (np.isfinite(y).all() and (y > 0).all() and (x > 0).all()):
+        raise ValueError("a log-log slope needs positive, finite values.")
+    return _fit(np.log(x), np.log(y), level)
+
+
+def _fit(x: np.ndarray, y: np.ndarray, level: float) -> Slope:
+    if y.ndim == 2:
+        fits = np.array([np.polyfit(x, row, 1) for row in y])
+        if len(fits) < 2:
+            raise ValueError("repeats need at least two rows.")
+        (value, intercept), error = fits.mean(0), stats.sem(fits[:, 0])
+        freedom = len(fits) - 1
+    else:
+        fit = stats.linregress(x, y)
+        value, intercept, error, freedom = fit.slope, fit.intercept, fit.stderr, len(x) - 2
+    half = stats.t.ppf((1 + level) / 2, freedom) * error
+    return Slope(float(value), float(value - half), float(value + half), float(intercept))
+
+
+def mean_interval(samples: ArrayLike, *, level: float = 0.95) -> tuple[float, float, float]:
+    """The mean of independent samples and Student's interval: `(mean, low, high)`."""
+    samples = np.asarray(samples, float)
+    if samples.ndim != 1 or samples.size < 2 or not np.isfinite(samples).all():
+        raise ValueError(
+            f"an interval needs two or more finite samples in one axis: {samples.shape}."
+        )
+    half = stats.t.ppf((1 + level) / 2, samples.size - 1) * stats.sem(samples)
+    return samples.mean(), samples.mean() - half, samples.mean() + half
+
+
+def _flat(weights: Float[Array, "depth ..."]) -> Float[Array, "depth entries"]:
+    if weights.ndim < 1 or weights.shape[0] < 2:
+        raise ValueError(f"need two or more layers on the first axis: {weights.shape}.")
+    if not isinstance(weights, jax.core.Tracer) and not np.isfinite(weights).all():
+        raise ValueError("the weights are not finite.")
+    return weights.reshape(weights.shape[0], -1)
+
+
+def successive_distances(weights: Float[Array, "depth ..."]) -> Float[Array, " gaps"]:
+    r"""The distances $\|Z_{k+1} - Z_k\|_F$ of neighbouring layers, $k = 1, …, L - 1$."""
+    return jnp.linalg.norm(jnp.diff(_flat(weights), axis=0), axis=1)
+
+
+def root_sum_of_squares(distances: Float[Array, " gaps"]) -> Float[Array, ""]:
+    r"""$\bigl(\sum_k d_k^2\bigr)^{1/2}$: of order $L^{-1/2}$ where every $d_k \sim 1/L$."""
+    return jnp.sqrt(jnp.sum(distances**2))
+
+
+def p_variation(weights: Float[Array, "depth ..."], p: float) -> Float[Array, ""]:
+    r"""The $p$-variation along depth, over every subset of the layers,
+
+    $$ \Bigl(\max_{k_0 < \dots < k_r} \sum_i \|Z_{k_i} - Z_{k_{i-1}}\|_F^p\Bigr)^{1/p}, $$
+
+    by dynamic programming over the last chosen layer. Bounded in $L$ for weights that
+    converge to a path of finite $p$-variation.
+    """
+    if not p >= 1:
+        raise ValueError(f"p must be at least 1: got {p}.")
+    points = _flat(weights)
+    layers = jnp.arange(points.shape[0])
+
+    def extend(best, k):
+        distances = jnp.linalg.norm(points - points[k], axis=1)
+        candidates = jnp.where(layers < k, best + distances**p, 0)
+        return best.at[k].set(candidates.max()), None
+
+    best, _ = jax.lax.scan(extend, jnp.zeros(points.shape[0], points.dtype), layers)
+    return best.max() ** (1 / p)
+
+
+def depth_distance(
+    first: Float[Array, "depth ..."], second: Float[Array, "other ..."]
+) -> Float[Array, ""]:
+    r"""The $L^2$ distance of two networks' weights as step functions of depth,
+
+    $$ \Bigl(\int_0^1 \|Z^{L}(s) - Z^{L'}(s)\|_F^2 \,\mathrm{d}s\Bigr)^{1/2}, $$
+
+    exact for any two depths: both are constant between the merged breakpoints.
+    """
+    if first.shape[1:] != second.shape[1:]:
+        raise ValueError(f"layers differ in shape: {first.shape[1:]}, {second.shape[1:]}.")
+    a, b = first.shape[0], second.shape[0]
+    # breakpoints as integers over the common denominator a * b
+    ends = np.union1d(np.arange(1, a + 1) * b, np.arange(1, b + 1) * a)
+    starts = np.concatenate([[0], ends[:-1]])
+    gaps = _rows(first)[starts // b] - _rows(second)[starts // a]
+    lengths = jnp.asarray((ends - starts) / (a * b), gaps.dtype)
+    return jnp.sqrt(lengths @ jnp.sum(gaps**2, axis=1))
+
+
+def _rows(weights: Array) -> Array:
+    return weights.reshape(weights.shape[0], -1)

@@ -1,0 +1,288 @@
+"""Gradient flow and descent: compiled scans in chunks, records streamed to the host."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from tqdm.auto import tqdm
+
+from .files import atomic
+
+Loss = Callable[[Any, Any, PRNGKeyArray | None], Float[Array, ""]]
+
+
+def mean_square(model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None):
+    r"""The loss $\ell = \frac1n \sum_i \|F(x_i) - y_i\|^2$ of `marion2024`."""
+    x, y = data
+    return jnp.sum((jax.vmap(model)(x) - y) ** 2) / x.shape[0]
+
+
+def mean_square_entry(
+    model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None
+):
+    r"""`mean_square` divided by the dimension of the targets: the mean of all entries."""
+    return mean_square(model, data) / data[1][0].size
+
+
+def cross_entropy(model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None):
+    r"""$\ell = -\frac1n \sum_i \log \operatorname{softmax}(F(x_i))_{y_i}$."""
+    x, labels = data
+    logits = jax.vmap(model)(x)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def on_batches(loss: Loss, size: int) -> Loss:
+    """`loss` on a fresh batch of `size` examples, drawn without replacement each step."""
+    if size < 1:
+        raise ValueError(f"a batch needs a positive size: got {size}.")
+
+    def batch_loss(model, data, key):
+        chosen = jr.choice(key, jax.tree.leaves(data)[0].shape[0], (size,), replace=False)
+        return loss(model, jax.tree.map(lambda a: a[chosen], data), None)
+
+    return batch_loss
+
+
+def depth_factor() -> optax.GradientTransformation:
+    r"""Multiply the gradients of the layers by $L$: the flow $\dot Z_k = -L\,\partial_{Z_k}\ell$.
+
+    The factor undoes the step $1/L$, so that every layer moves by an amount that does
+    not depend on depth. Put it before the learning rate in `optax.chain`; with
+    `optax.clip` after it the flow is clipped. Source: `marion2024`, equations (4), (5).
+    """
+
+    def multiply(updates, params=None):
+        block = jax.tree.map(lambda u: u * u.shape[0], updates.block)
+        return eqx.tree_at(lambda u: u.block, updates, block)
+
+    return optax.stateless(multiply)
+
+
+def only_layers(model: Any) -> PyTree:
+    """The filter of `train` that trains the layers and freezes all else."""
+    frozen = jax.tree.map(lambda _: False, model)
+    layers = jax.tree.map(eqx.is_inexact_array, model.block)
+    return eqx.tree_at(lambda m: m.block, frozen, layers)
+
+
+class Run(NamedTuple):
+    """What `train` returns.
+
+    `records` are those of the steps `recorded` (the last state's among them), `losses`
+    those before each update. A run whose loss stops being finite ends there: it is
+    `diverged`, and keeps all that was recorded. With `ensemble`, the arrays carry the
+    members in front, and a member that diverged holds still, its losses NaN.
+    """
+
+    model: Any
+    records: Any
+    recorded: np.ndarray
+    losses: np.ndarray
+    steps: int
+    diverged: bool
+
+
+class _State(NamedTuple):
+    params: PyTree
+    optimiser: PyTree
+    step: Int[Array, ""]
+    alive: Array
+
+
+def train(
+    model: Any,
+    data: PyTree,
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    steps: int,
+    *,
+    record: Callable[[Any], PyTree] | None = None,
+    every: int = 1,
+    trainable: PyTree | Callable[[Any], PyTree] = eqx.is_inexact_array,
+    ensemble: bool = False,
+    chunk: int | None = None,
+    progress: bool = False,
+    checkpoint: str | os.PathLike | None = None,
+    key: PRNGKeyArray | None = None,
+) -> Run:
+    r"""Train for `steps` updates; record a function of the model every `every` updates.
+
+    `loss(model, data, key)` is minimised over the leaves that `trainable` marks (a
+    filter of Equinox, or a function of the model that returns one). One compiled scan
+    makes `chunk` records (by default a twentieth of all); between chunks the records
+    go to the host, the progress bar moves and, where `checkpoint` names a file, the run
+    is saved. Called again with that file, it goes on from there and ends with the
+    same numbers. `ensemble=True` trains several models at once: model, data and key
+    carry a leading axis. Raises `ValueError` for bad sizes, weights or data that are
+    not finite, and for a checkpoint that belongs to another run.
+    """
+    if steps < 1 or every < 1 or steps % every:
+        raise ValueError(
+            f"steps must be a positive multiple of every: {steps=}, {every=}."
+        )
+    _check_finite("model", model)
+    _check_finite("data", data)
+    if callable(trainable) and trainable is not eqx.is_inexact_array:
+        trainable = trainable(model)
+    params, fixed = eqx.partition(model, trainable)
+    record = _nothing if record is None else record
+    each = eqx.filter_vmap if ensemble else _plain
+    sizes = (every, min(chunk or -(-steps // (20 * every)), steps // every), ensemble)
+
+    state = each(_start)(params, optimiser)
+    saved = _Checkpoint.of(checkpoint, (params, data), f"{steps} {every}")
+    state, kept = saved.load(state)
+    with tqdm(total=steps, disable=None if progress else True, unit="step") as bar:
+        while bool(jnp.any(state.alive & (state.step < steps))):
+            bar.update(int(state.step.max()) - bar.n)
+            functions = (loss, optimiser, record)
+            arrays = (state, fixed, data, key)
+            state, part = _chunk(arrays, functions, jnp.asarray(steps), sizes)
+            kept = _joined(kept, jax.device_get(jax.tree.leaves(part)), ensemble)
+            saved.save(state, kept)
+        bar.update(int(state.step.max()) - bar.n)
+    model = eqx.combine(state.params, fixed)
+    return _finish(model, state, kept, each(record)(model), every, ensemble)
+
+
+def _nothing(model: Any) -> None:
+    return None
+
+
+def _plain(function: Callable) -> Callable:
+    return function
+
+
+def _check_finite(name: str, tree: PyTree) -> None:
+    for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
+        if not bool(jnp.isfinite(leaf).all()):
+            raise ValueError(f"the {name} holds NaN or infinity: an array {leaf.shape}.")
+
+
+def _start(params: PyTree, optimiser: optax.GradientTransformation) -> _State:
+    return _State(params, optimiser.init(params), jnp.asarray(0), jnp.asarray(True))
+
+
+@eqx.filter_jit
+def _chunk(arrays, functions, steps, sizes):
+    """`count` records, each followed by `every` updates; see `train`."""
+    (loss, optimiser, record), (every, count, ensemble) = functions, sizes
+
+    def scan(state, fixed, data, key):
+        def updates(state, _):
+            return _guarded_update(state, fixed, data, key, loss, optimiser, steps)
+
+        def recorded(state, _):
+            kept = record(eqx.combine(state.params, fixed))
+            state, losses = jax.lax.scan(updates, state, length=every)
+            return state, (kept, losses)
+
+        return jax.lax.scan(recorded, state, length=count)
+
+    return (eqx.filter_vmap if ensemble else _plain)(scan)(*arrays)
+
+
+def _guarded_update(state, fixed, data, key, loss, optimiser, steps):
+    """One update, and the loss before it; none past the end or once the loss is not
+    finite, when the loss is NaN."""
+
+    def objective(params, key):
+        return loss(eqx.combine(params, fixed), data, key)
+
+    def update(state, grads):
+        changes, inner = optimiser.update(grads, state.optimiser, state.params)
+        params = eqx.apply_updates(state.params, changes)
+        return state._replace(params=params, optimiser=inner, step=state.step + 1)
+
+    def end(state, grads):
+        return state._replace(alive=jnp.zeros_like(state.alive))
+
+    def attempt(state):
+        step_key = None if key is None else jr.fold_in(key, state.step)
+        value, grads = eqx.filter_value_and_grad(objective)(state.params, step_key)
+        return jax.lax.cond(jnp.isfinite(value), update, end, state, grads), value
+
+    value = jax.eval_shape(attempt, state)[1]
+    missing = jnp.full(value.shape, jnp.nan, value.dtype)
+    active = state.alive & (state.step < steps)
+    return jax.lax.cond(active, attempt, lambda state: (state, missing), state)
+
+
+def _joined(kept: list, part: list, ensemble: bool) -> list:
+    axis = 1 if ensemble else 0
+    part = [np.asarray(leaf) for leaf in part]
+    if not kept:
+        return part
+    return [np.concatenate(pair, axis) for pair in zip(kept, part, strict=True)]
+
+
+def _finish(model, state, kept, last, every: int, ensemble: bool) -> Run:
+    """Add the record of the last state; cut what was not reached."""
+    axis = 1 if ensemble else 0
+    reached = int(state.step.max())
+    rows = -(-reached // every)
+    *records, losses = kept or [np.zeros((len(state.step), 0) if ensemble else 0)]
+    leaves, structure = jax.tree.flatten(jax.device_get(last))
+    records = [
+        np.append(np.take(a, range(rows), axis), np.expand_dims(b, axis), axis)
+        for a, b in zip(records, leaves, strict=True)
+    ]
+    losses = losses.reshape(*losses.shape[:axis], -1)[..., :reached]
+    recorded = np.append(np.arange(rows) * every, reached)
+    records = jax.tree.unflatten(structure, records)
+    return Run(model, records, recorded, losses, reached, not bool(state.alive.all()))
+
+
+class _Checkpoint(NamedTuple):
+    """The state of a run and what it recorded, in one file."""
+
+    path: Path | None
+    signature: str
+
+    @classmethod
+    def of(cls, path: str | os.PathLike | None, arrays: PyTree, sizes: str):
+        if path is None:
+            return cls(None, "")
+        digest = hashlib.sha256(sizes.encode())
+        for leaf in jax.tree.leaves(eqx.filter(arrays, eqx.is_array)):
+            digest.update(f"{leaf.shape} {leaf.dtype}".encode())
+            digest.update(np.asarray(leaf).tobytes())
+        return cls(Path(path), digest.hexdigest())
+
+    def save(self, state: _State, kept: list) -> None:
+        if self.path is None:
+            return
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+        with atomic(self.path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, *leaves, *kept, signature=np.array(self.signature))
+
+    def load(self, state: _State) -> tuple[_State, list]:
+        if self.path is None or not self.path.exists():
+            return state, []
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                found = str(file["signature"])
+                arrays = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{self.path} is not a readable checkpoint ({error}): delete it to "
+                "start the run again."
+            ) from error
+        if found != self.signature:
+            raise ValueError(
+                f"{self.path} belongs to another run (other weights, data or sizes): "
+                "delete it or name another file."
+            )
+        leaves, structure = jax.tree.flatten(state)
+        restored = [jnp.asarray(a) for a in arrays[: len(leaves)]]
+        return jax.tree.unflatten(structure, restored), arrays[len(leaves) :]
