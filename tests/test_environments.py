@@ -1,0 +1,130 @@
+"""The environment is said four times and written once."""
+
+import importlib.util
+import re
+import sys
+import tomllib
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK_TOOLS = {"jupyter-book", "sphinx", "myst-nb", "papermill", "nbval", "pytest"}
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+environments = load(ROOT / "tools" / "environments.py")
+built_on = ".".join(map(str, sys.version_info[:2])) == environments.python_version()
+needs_oldest = pytest.mark.skipif(
+    not built_on, reason="the generated files describe the oldest supported Python"
+)
+
+
+@pytest.fixture(scope="module")
+def lock():
+    return environments.locked()
+
+
+@pytest.fixture(scope="module")
+def binder():
+    text = (ROOT / "binder" / "requirements.txt").read_text()
+    return set(re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE))
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for name in ("pyproject.toml", "requirements.lock"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    environments.write(tmp_path)
+    return tmp_path
+
+
+@needs_oldest
+def test_generated_files_have_not_drifted():
+    assert environments.drifted() == []
+
+
+@needs_oldest
+@pytest.mark.parametrize("path", ["environment.yml", "binder/postBuild"])
+def test_an_edited_or_missing_file_is_reported(copy, path):
+    (copy / path).write_text("edited by hand\n")
+    (copy / "binder" / "start").unlink()
+    assert environments.drifted(copy) == [path, "binder/start"]
+
+
+@needs_oldest
+def test_another_pin_in_the_lock_is_reported(copy):
+    lock = copy / "requirements.lock"
+    lock.write_text(re.sub(r"^optax==\S+", "optax==9.9", lock.read_text(), flags=re.M))
+    assert environments.drifted(copy) == ["binder/requirements.txt"]
+
+
+def test_every_pin_is_exact_and_hashed(lock):
+    for block in (b for blocks in lock.values() for b in blocks):
+        assert re.match(r"[a-z0-9-]+==[\w.+!]+( ; .+)? \\$", block.splitlines()[0])
+        assert "--hash=sha256:" in block
+
+
+def test_the_lock_names_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"://|index-url|find-links|@", text)
+
+
+def test_the_lock_holds_all_that_is_asked_for(lock):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = settings["dependency-groups"]
+    wanted = [*settings["project"]["dependencies"]]
+    wanted += [r for g in ("book", "test", "lint", "dev") for r in groups[g]]
+    names = {
+        re.match(r"[A-Za-z0-9-]+", r).group().lower() for r in wanted if type(r) is str
+    }
+    assert names <= lock.keys()
+
+
+def test_comparisons_stay_out_of_the_lock(lock):
+    assert lock.keys().isdisjoint({"torch", "torchdiffeq"})
+
+
+def test_one_jax_for_every_python(lock):
+    assert [len(lock["jax"]), len(lock["jaxlib"])] == [1, 1]
+    assert ";" not in lock["jax"][0] + lock["jaxlib"][0]
+
+
+def test_binder_has_the_science_and_no_book_tooling(binder):
+    assert {"jax", "diffrax", "equinox", "matplotlib", "jupytext"} <= binder
+    assert binder.isdisjoint(BOOK_TOOLS)
+
+
+@pytest.fixture
+def build_pack(monkeypatch):
+    """What repo2docker, without a Docker engine, chooses for this repository."""
+    monkeypatch.chdir(ROOT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of its logger's import
+        from repo2docker.app import Repo2Docker
+    app = Repo2Docker()
+    packs = [pack(app.base_image) for pack in app.buildpacks]
+    chosen = next(pack for pack in packs if pack.detect())
+    chosen.platform = "linux/amd64"
+    return chosen
+
+
+def test_repo2docker_takes_the_pins_and_not_the_conda_file(build_pack):
+    assert type(build_pack).__name__ == "PythonBuildPack"
+    assert build_pack.python_version == environments.python_version()
+    scripts = "".join(build_pack.get_build_script_files())
+    assert f"environment.py-{environments.python_version()}-" in scripts
+
+
+def test_the_dockerfile_installs_builds_and_starts(build_pack):
+    dockerfile = build_pack.render({})
+    assert '/bin/pip install --no-cache-dir -r "binder/requirements.txt"' in dockerfile
+    assert "RUN ./binder/postBuild" in dockerfile
+    assert "/binder/start" in dockerfile

@@ -1,0 +1,154 @@
+"""What a visitor finds: the files, their sizes, and one story told everywhere."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+TOP = """\
+README.md LICENSE LICENSE-text CHANGELOG.md CITATION.cff CONTRIBUTING.md Makefile
+pyproject.toml requirements.lock environment.yml _config.yml _toc.yml book src tests
+binder results benchmarks .ci/run""".split()
+
+
+def listed():
+    """Every file that is or would be committed."""
+    git = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    run = subprocess.run(git, cwd=ROOT, capture_output=True, text=True)
+    if run.returncode:
+        pytest.skip(f"not a git checkout: {run.stderr.strip()}")
+    return [path for line in run.stdout.splitlines() if (path := ROOT / line).is_file()]
+
+
+@pytest.fixture(scope="module")
+def files():
+    return listed()
+
+
+@pytest.fixture(scope="module")
+def texts(files):
+    """The text of every file that is text, by its path in the repository."""
+    found = {}
+    for path in files:
+        data = path.read_bytes()
+        if b"\0" not in data:
+            found[str(path.relative_to(ROOT))] = data.decode()
+    return found
+
+
+@pytest.fixture(scope="module")
+def readme():
+    return (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.mark.parametrize("name", TOP)
+def test_top_level(name):
+    assert (ROOT / name).exists()
+
+
+def test_no_file_is_large(files):
+    assert [p.name for p in files if p.stat().st_size > 2_000_000] == []
+
+
+def test_records_are_small(files):
+    records = [p for p in files if p.suffix == ".ipynb"]
+    assert [p.name for p in records if p.stat().st_size > 1_000_000] == []
+
+
+def test_no_path_of_a_machine(texts):
+    own = Path(__file__).relative_to(ROOT).as_posix()
+    paths = re.compile(r"(?<![\w.~}])/(root|home|Users|work|farm)/[\w.-]+")
+    found = {name: paths.search(text) for name, text in texts.items() if name != own}
+    assert {name: hit.group() for name, hit in found.items() if hit} == {}
+
+
+def test_the_public_address_stands_in_one_place(texts):
+    address = yaml.safe_load(texts["_config.yml"])["repository"]["url"]
+    bare = re.sub(r"^https?://", "", address).removesuffix(".git").lower()
+    owner_and_name = bare.split("/", 1)[1]
+    places = {n: t.lower().count(owner_and_name) for n, t in texts.items()}
+    assert {n: count for n, count in places.items() if count} == {"_config.yml": 1}
+
+
+def test_every_target_is_short_and_in_the_readme(readme):
+    rules = re.findall(r"^(\w+):.*\n((?:\t.*\n)+)", makefile := read("Makefile"), re.M)
+    assert set(makefile.split(".PHONY:")[1].split("\n")[0].split()) == {
+        name for name, _ in rules
+    }
+    for name, recipe in rules:
+        assert recipe.count("\n") <= 3, name
+        assert f"make {name}" in readme, name
+
+
+def test_the_two_commands_come_first(readme):
+    first = readme.split("\n## ")[0] + readme.split("\n## ")[1]
+    assert "make book" in first
+    assert "make test" in first
+
+
+def test_the_readmes_picture_exists_and_is_described(readme):
+    [(alt, path)] = re.findall(r"!\[([^]]*)\]\(([^)]+)\)", readme, re.DOTALL)
+    assert (ROOT / path).is_file()
+    assert len(alt) > 40
+
+
+def test_the_readmes_links_lead_somewhere(readme):
+    links = re.findall(r"\]\((?!http|#)([^)]+)\)", readme)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_plain_commands_are_those_of_the_makefile(readme):
+    makefile = read("Makefile").replace("$(bin)", ".venv/bin").replace("--quiet ", "")
+    plain = readme.split("### Without make")[1].split("```")[1]
+    commands = [line for line in plain.splitlines() if line.startswith(".venv")]
+    assert len(commands) > 2
+    assert [line for line in commands if line not in makefile] == []
+
+
+def test_workflow_runs_the_steps_of_ci_run():
+    steps = re.search(r"^steps=\((.*)\)", read(".ci/run"), re.M).group(1).split()
+    jobs = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]
+    assert commands(jobs["whole"]) == [f".ci/run {step}" for step in steps]
+    assert commands(jobs["library"]) == [".ci/run library"]
+
+
+def test_workflow_tests_every_supported_python(project):
+    jobs = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]
+    versions = jobs["library"]["strategy"]["matrix"]["python"]
+    low, high = re.fullmatch(
+        r">=3\.(\d+),<3\.(\d+)", project["requires-python"]
+    ).groups()
+    assert versions == [f"3.{minor}" for minor in range(int(low), int(high))]
+
+
+def test_ci_ignores_only_tests_that_exist():
+    names = re.search(r"^beyond=\((.*)\)", read(".ci/run"), re.M).group(1).split()
+    assert [n for n in names if not (ROOT / f"tests/test_{n}.py").exists()] == []
+
+
+def test_ci_run_is_executable():
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_citation_and_changelog_know_the_version(project):
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert citation["version"] == project["version"]
+    assert citation["license"] == [project["license"], "CC-BY-4.0"]
+    assert f"## {project['version']}" in read("CHANGELOG.md")
+
+
+def read(path):
+    return (ROOT / path).read_text()
+
+
+def commands(job):
+    return [step["run"] for step in job["steps"] if "run" in step]
