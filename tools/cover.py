@@ -11,6 +11,7 @@ import jax.random as jr
 import matplotlib
 import matplotlib.pyplot as plt
 from jaxtyping import Array, Float, PRNGKeyArray
+from matplotlib.figure import Figure
 
 from deeplimits.continuous import NeuralODE, to_network
 from deeplimits.residual import OneLayer
@@ -18,7 +19,7 @@ from deeplimits.residual import OneLayer
 matplotlib.use("Agg")
 COVER = Path(__file__).resolve().parents[1] / "book" / "_static" / "cover.png"
 SEED = 5
-ACROSS, ALONG = "#0072B2", "#D55E00"  # told apart in every colour vision, and in grey
+ACROSS, ALONG = "#0072B2", "#E69F00"  # told apart in every colour vision, and in grey
 
 
 def flow(key: PRNGKeyArray) -> NeuralODE:
@@ -40,19 +41,19 @@ def lines(count: int = 17, points: int = 400) -> Float[Array, "count points plan
     return jnp.stack(jnp.meshgrid(along, level), axis=-1)
 
 
-def draw(ode: NeuralODE) -> plt.Figure:
+def draw(ode: NeuralODE) -> Figure:
     """Three panels: depth 2, depth 8, and the limit."""
     panels = {f"$L = {L}$": to_network(ode, L) for L in (2, 8)} | {r"$L = \infty$": ode}
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3.3), sharex=True, sharey=True)
+    together = {"sharex": True, "sharey": True, "layout": "constrained"}
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.6), **together)
     for ax, (title, network) in zip(axes, panels.items(), strict=True):
         carry = jax.jit(jax.vmap(jax.vmap(network)))
         for grid, colour in ((lines(), ACROSS), (lines()[..., ::-1], ALONG)):
             for line in carry(grid):
-                ax.plot(*line.T, color=colour, linewidth=0.8)
+                ax.plot(*line.T, color=colour, linewidth=0.9)
         ax.set_title(title)
         ax.set_aspect("equal")
         ax.axis("off")
-    figure.tight_layout(pad=0.3)
     return figure
 
 
@@ -60,7 +61,7 @@ def main() -> None:
     COVER.parent.mkdir(parents=True, exist_ok=True)
     # without the drawing tool's version, another one would write another file
     draw(flow(jr.key(SEED))).savefig(
-        COVER, dpi=160, facecolor="white", metadata={"Software": None}
+        COVER, dpi=130, facecolor="white", metadata={"Software": None}
     )
 
 
