@@ -25,9 +25,12 @@ lint: $(ready)
 serve: book
 	$(bin)/python -m http.server --directory _build/html 8000
 
-lock: $(ready)
+lock:
 	uv lock --upgrade && uv export --quiet --python 3.11 --no-group bench --no-emit-project --no-annotate --no-header -o requirements.lock
-	$(MAKE) $(ready) && $(bin)/python tools/environments.py
+	$(MAKE) environment.yml
+
+environment.yml: $(ready) tools/environments.py
+	$(bin)/python tools/environments.py
 
 $(ready): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Deep Limits needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Try: make PYTHON=python3.12" % v)'
