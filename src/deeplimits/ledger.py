@@ -121,9 +121,9 @@ def measure(claim: str, value: Any, low: Any, high: Any, *, digits: int = 4) -> 
 
 
 def _outputs(notebook: Path | Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    if isinstance(notebook, Path):
-        notebook = json.loads(notebook.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
+    is_file = isinstance(notebook, Path)
+    content = json.loads(notebook.read_text("utf-8")) if is_file else notebook
+    for cell in content["cells"]:
         yield from cell.get("outputs", [])
 
 

@@ -1,0 +1,42 @@
+"""Alt texts that quote measured numbers: `{slope:.2f}` comes from the record."""
+
+import re
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+from deeplimits import ledger
+
+FIELD = re.compile(r"\{([A-Za-z][\w-]*)(?::([^{}]*))?\}")
+
+
+def fill(alt: str, values: dict, where: str) -> str:
+    """Put glued values into the braces; an unknown name stops the build."""
+
+    def value(match: re.Match) -> str:
+        name, spec = match[1], match[2] or ""
+        if name not in values:
+            raise ExtensionError(
+                f"{where}: the alt text quotes {name!r}, which the record does not "
+                f"glue; it has {sorted(values)}."
+            )
+        return format(values[name], spec)
+
+    return FIELD.sub(value, alt)
+
+
+def fill_page(app: Sphinx, doctree: nodes.document) -> None:
+    path = Path(app.env.doc2path(app.env.docname))
+    if path.suffix != ".ipynb":
+        return
+    values = ledger.values(path)
+    for image in doctree.findall(nodes.image):
+        if "{" in image.get("alt", ""):
+            image["alt"] = fill(image["alt"], values, app.env.docname)
+
+
+def setup(app: Sphinx) -> dict:
+    app.connect("doctree-read", fill_page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,175 @@
+"""The claims ledger on the page: `claim` beside a theorem, `claims-table` on one page.
+
+What a claim is and how its verdict is decided stands in deeplimits.ledger. A ledger
+that does not hold together stops the build.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+from tables import parse, table
+
+from deeplimits import ledger
+
+LEDGER = "book/ledger"
+HEADER = ("claim", "expected", "measured", "verdict", "why")
+MARKS = {"agrees": "✓", "differs": "≠", "not attempted": "○"}
+
+
+class claim_link(nodes.Inline, nodes.TextElement):
+    """A link to the card of a claim; plain text while no page shows that card."""
+
+
+def _check(app: Sphinx) -> None:
+    problems = ledger.check(Path(app.srcdir))
+    if problems:
+        raise ExtensionError("the ledger does not hold:\n  " + "\n  ".join(problems))
+    app.env.claims_rows = {c.id: (c, m) for c, m in ledger.rows(Path(app.srcdir))}
+
+
+def _depend(directive: SphinxDirective) -> dict:
+    source = Path(directive.env.srcdir)
+    directive.env.note_dependency(str(source / "book" / "claims.yml"))
+    for record in source.glob("book/*.ipynb"):
+        directive.env.note_dependency(str(record))
+    return directive.env.claims_rows
+
+
+def _cards(env) -> dict[str, str]:
+    """Claim → page that shows its card."""
+    if not hasattr(env, "claim_cards"):
+        env.claim_cards = {}
+    return env.claim_cards
+
+
+def _source(claim: ledger.Claim) -> str:
+    assert claim.source is not None
+    archived = claim.source.endswith(".nc")
+    return f"`{claim.source}`" if archived else f"{{doc}}`{claim.source}`"
+
+
+def _typeset(numbers: str) -> str:
+    """With a minus sign where the terminal has a hyphen."""
+    return numbers.replace("-", "\N{MINUS SIGN}")
+
+
+def _mark(claim: ledger.Claim) -> str:
+    return f"{MARKS[claim.verdict]} {claim.verdict}"
+
+
+class Claim(SphinxDirective):
+    """The card of one claim."""
+
+    required_arguments = 1
+
+    def run(self):
+        rows, name = _depend(self), self.arguments[0]
+        if name not in rows:
+            raise ExtensionError(f"{self.env.docname}: no claim {name!r}.")
+        shown = _cards(self.env).setdefault(name, self.env.docname)
+        if shown != self.env.docname:
+            raise ExtensionError(f"claim {name} has a card in {shown} already.")
+        return [self._card(*rows[name])]
+
+    def _card(self, claim, measurement) -> nodes.admonition:
+        style = claim.verdict.replace(" ", "-")
+        card = nodes.admonition(classes=["claim", f"claim-{style}"])
+        card["ids"] = [f"claim-{claim.id}"]
+        title = f"Claim · {claim.where} · {_mark(claim)}"
+        card += nodes.title("", title)
+        parse(self, self._text(claim, measurement), card)
+        card += self._to_ledger(claim)
+        return card
+
+    def _text(self, claim, measurement) -> str:
+        cited = "" if claim.paper == "ours" else f" ({{cite:t}}`{claim.paper}`)"
+        lines = [claim.statement + cited, ""]
+        if measurement is not None:
+            expected = _typeset(ledger.bounds(claim.expected))
+            lines += [
+                f"* Expected: {expected}, since {claim.expected.why}.",
+                f"* Measured: {_typeset(ledger.interval(measurement))}.",
+            ]
+        return "\n".join([*lines, f"* {claim.reason}"])
+
+    def _to_ledger(self, claim) -> nodes.paragraph:
+        builder, env = self.env.app.builder, self.env
+        if LEDGER not in env.found_docs:
+            return nodes.paragraph()
+        link = make_refnode(
+            *(builder, env.docname, LEDGER, f"ledger-{claim.id}"),
+            nodes.Text("in the ledger"),
+        )
+        return nodes.paragraph("", "", link, classes=["claim-link"])
+
+
+class ClaimsTable(SphinxDirective):
+    """All claims, or those of one paper."""
+
+    option_spec: ClassVar = {"paper": directives.unchanged}
+
+    def run(self):
+        rows = _depend(self).values()
+        rows = [r for r in rows if self.options.get("paper", r[0].paper) == r[0].paper]
+        if not rows:
+            raise ExtensionError(f"{self.env.docname}: no claim of {self.options}.")
+        ids = [f"ledger-{claim.id}" for claim, _ in rows]
+        cells = [self._cells(*row) for row in rows]
+        box = table(self, HEADER, cells, (34, 14, 18, 12, 22), ids)
+        _, *body = box.findall(nodes.row)
+        for row, (claim, _) in zip(body, rows, strict=True):
+            row["classes"].append("claim-" + claim.verdict.replace(" ", "-"))
+            link = claim_link("", claim.id, claim=claim.id)
+            row[0].insert(0, nodes.paragraph("", "", link, classes=["claim-id"]))
+        return [box]
+
+    def _cells(self, claim, measurement) -> tuple[str, ...]:
+        paper = "" if claim.paper == "ours" else f"{{cite:t}}`{claim.paper}`, "
+        measured = _typeset(ledger.interval(measurement))
+        return (
+            f"{paper}{claim.where}. {claim.statement}",
+            _typeset(ledger.bounds(claim.expected)),
+            f"{measured} ({_source(claim)})" if measured else "",
+            _mark(claim),
+            claim.reason,
+        )
+
+
+def link_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    for node in list(doctree.findall(claim_link)):
+        name, cards = node["claim"], _cards(app.env)
+        text = nodes.literal("", name)
+        if name in cards:
+            target = (cards[name], f"claim-{name}")
+            text = make_refnode(app.builder, docname, *target, text)
+        node.replace_self(text)
+
+
+def forget(app: Sphinx, env, docname: str) -> None:
+    cards = _cards(env)
+    env.claim_cards = {name: page for name, page in cards.items() if page != docname}
+
+
+def complete(app: Sphinx, env) -> None:
+    """Each attempted claim shows beside its theorem."""
+    rows = env.claims_rows.values()
+    missing = [c.id for c, _ in rows if c.attempted and c.id not in _cards(env)]
+    if missing:
+        raise ExtensionError(f"claims without a card on any page: {missing}.")
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_node(claim_link)
+    app.connect("builder-inited", _check)
+    app.connect("env-purge-doc", forget)
+    app.connect("env-check-consistency", complete)
+    app.connect("doctree-resolved", link_cards)
+    app.add_directive("claim", Claim)
+    app.add_directive("claims-table", ClaimsTable)
+    return {"parallel_read_safe": False, "parallel_write_safe": True}

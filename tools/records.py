@@ -1,0 +1,409 @@
+"""Execute the chapters whose records are stale.
+
+A chapter `book/NAME.md` has an executed record `book/NAME.ipynb`, committed with its
+outputs. The record carries a fingerprint of all that it depends on, so that only what
+has changed is run again.
+
+    python tools/records.py [NAME ...]         run what is stale, two at a time
+    python tools/records.py --check            name what is stale; exit 1 if any is
+    python tools/records.py --profile smoke --output build/smoke     leave records alone
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import papermill
+import yaml
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "deeplimits"
+PROFILE = "book"
+LIMIT = 1_000_000  # bytes; a record stays below it
+
+# The first cell of every chapter; REPOSITORY stands for the address in _config.yml.
+COLAB = """\
+# On Colab, install the library; anywhere else this cell does nothing.
+import shutil
+import sys
+
+if "google.colab" in sys.modules:
+    extra = "[cuda]" if shutil.which("nvidia-smi") else ""
+    %pip install --quiet "deeplimits{extra} @ git+REPOSITORY"
+"""
+
+# Run last, and taken out again: what only the kernel knows.
+PROBE = """\
+import json, sys
+jax = sys.modules.get("jax")
+print(json.dumps({
+    "device": jax.default_backend() if jax else "cpu",
+    "dtype": "float64" if not jax or jax.config.jax_enable_x64 else "float32",
+}))
+"""
+
+
+class RecordError(ValueError):
+    """A chapter that cannot be recorded, and why."""
+
+
+# ------------------------------------------------------------------ sources
+
+
+def is_chapter(path: Path) -> bool:
+    """A page that computes says so: its front matter names a kernel."""
+    front = re.match(r"---\n(.*?)\n---\n", path.read_text(encoding="utf-8"), re.DOTALL)
+    return bool(front) and "kernelspec" in (yaml.safe_load(front[1]) or {})
+
+
+def chapters(root: Path) -> list[str]:
+    return sorted(p.stem for p in (root / "book").glob("*.md") if is_chapter(p))
+
+
+def address(root: Path) -> str:
+    """The public address of the repository; it stands in _config.yml alone."""
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    return config["repository"]["url"]
+
+
+def source_text(root: Path, name: str) -> str:
+    text = (root / "book" / f"{name}.md").read_text(encoding="utf-8")
+    return text.replace("git+REPOSITORY", f"git+{address(root)}")
+
+
+def _cell_ids(cells: Iterable[NotebookNode]) -> Iterator[str]:
+    """Names that stay with a cell while others come and go."""
+    seen: Counter[str] = Counter()
+    for cell in cells:
+        digest = hashlib.sha256(cell.source.encode()).hexdigest()[:8]
+        seen[digest] += 1
+        yield f"{digest}-{seen[digest]}"
+
+
+def read_source(root: Path, name: str) -> NotebookNode:
+    """The chapter as a notebook without outputs; the same bytes each time."""
+    notebook = jupytext.reads(source_text(root, name), fmt="md:myst")
+    for cell, cell_id in zip(notebook.cells, _cell_ids(notebook.cells), strict=True):
+        cell.id = cell_id
+    notebook.metadata = NotebookNode(kernelspec=notebook.metadata.kernelspec)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def code(notebook: NotebookNode) -> list[str]:
+    """The code cells, magics taken out so that Python can parse them."""
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return [re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", cell) for cell in cells]
+
+
+# ------------------------------------------------------------------ fingerprints
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Dotted names that a file of `package` imports, relative ones made absolute."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join((parts if node.level else []) + [node.module or ""])
+            base = base.strip(".")
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _file(source: Path, module: str) -> Path | None:
+    stem = source.joinpath(*module.split("."))
+    options = (stem.with_suffix(".py"), stem / "__init__.py")
+    return next((path for path in options if path.is_file()), None)
+
+
+def modules(root: Path, notebook: NotebookNode) -> dict[str, Path]:
+    """Every module of the library that the chapter imports, followed through."""
+    source, found = root / "src", {}
+    cells = (ast.parse(cell) for cell in code(notebook))
+    queue = [name for tree in cells for name in _imports(tree, "")]
+    while queue:
+        name = queue.pop()
+        path = _file(source, name) if name.startswith(PACKAGE + ".") else None
+        if path is None or name in found:
+            continue
+        found[name] = path
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        queue += _imports(ast.parse(path.read_text(encoding="utf-8")), package)
+        queue.append(name.rpartition(".")[0])
+    return found
+
+
+def _companions(paths: Iterable[Path]) -> Iterator[Path]:
+    """Data that a module reads stands beside it under its name."""
+    for path in paths:
+        yield path
+        yield from (p for p in path.parent.glob(f"{path.stem}.*") if p.suffix != ".py")
+
+
+def archives(root: Path, notebook: NotebookNode) -> list[Path]:
+    """Archived results that the code names, by file or by folder."""
+    text = "\n".join(code(notebook))
+    files = sorted((root / "results").glob("*/**/*.nc"))
+    folders = {p: p.parent.relative_to(root).as_posix() for p in files}
+    return [p for p in files if p.name in text or folders[p] in text]
+
+
+def dependencies(root: Path, name: str) -> list[Path]:
+    notebook = read_source(root, name)
+    library = sorted(_companions(modules(root, notebook).values()))
+    lock = root / "requirements.lock"
+    first = [root / "book" / f"{name}.md", *([lock] if lock.is_file() else [])]
+    return [*first, *library, *archives(root, notebook)]
+
+
+def fingerprint(root: Path, name: str) -> dict[str, str]:
+    """A short hash of each file that the record depends on."""
+    source, *others = dependencies(root, name)
+    found = {source.relative_to(root).as_posix(): source_text(root, name).encode()}
+    found |= {path.relative_to(root).as_posix(): path.read_bytes() for path in others}
+    return {path: _digest(data) for path, data in found.items()}
+
+
+# ------------------------------------------------------------------ is it stale?
+
+
+def _shape(notebook: NotebookNode) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [
+        (cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ())))
+        for cell in notebook.cells
+    ]
+
+
+def _changed(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    paths = sorted(old.keys() | new.keys())
+    return [f"{path} has changed" for path in paths if old.get(path) != new.get(path)]
+
+
+def _unsound(notebook: NotebookNode) -> Iterator[str]:
+    """What a record that was executed to its end never shows."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        if cell.execution_count is None:
+            yield f"a cell has not been executed: {cell.source.splitlines()[:1]}"
+        for output in cell.outputs:
+            if output.output_type == "error":
+                yield f"a cell shows {output.ename}: {output.evalue}"
+
+
+def stale(root: Path, name: str) -> list[str]:
+    """Why the record must be made again; empty if it need not be."""
+    path = root / "book" / f"{name}.ipynb"
+    if not path.is_file():
+        return ["there is no record"]
+    record = nbformat.read(path, as_version=4)
+    meta = record.metadata.get(PACKAGE, {})
+    reasons = _changed(meta.get("fingerprint", {}), fingerprint(root, name))
+    if meta.get("provenance", {}).get("profile") != PROFILE:
+        reasons.append(f"the profile is not {PROFILE}")
+    if _shape(record) != _shape(read_source(root, name)):
+        reasons.append("source and record have different cells")
+    if path.stat().st_size > LIMIT:
+        reasons.append(f"the record is larger than {LIMIT} bytes")
+    return reasons + list(_unsound(record))
+
+
+# ------------------------------------------------------------------ execution
+
+
+def declared(notebook: NotebookNode) -> dict[str, Any]:
+    """The parameters that the chapter declares, with their defaults."""
+    tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", ())]
+    if len(tagged) != 1:
+        raise RecordError(f"{len(tagged)} cells are tagged parameters, one is needed.")
+    statements = ast.parse(tagged[0].source).body
+    pairs = [(s.targets[0], s.value) for s in statements if isinstance(s, ast.Assign)]
+    return {t.id: ast.literal_eval(v) for t, v in pairs if isinstance(t, ast.Name)}
+
+
+def settle(notebook: NotebookNode, given: dict[str, Any]) -> dict[str, Any]:
+    """All parameters of the run. Papermill only warns of an unknown one; we refuse."""
+    known = declared(notebook)
+    unknown = sorted((given.keys() | {"profile", "seed"}) - known.keys())
+    if unknown:
+        raise RecordError(f"no parameter {unknown}; the cell has {sorted(known)}.")
+    return known | given
+
+
+def _run(notebook: NotebookNode, root: Path, given: dict[str, Any]) -> NotebookNode:
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "in.ipynb", Path(folder) / "out.ipynb"
+        nbformat.write(notebook, before)
+        papermill.execute_notebook(
+            str(before), str(after), given, cwd=str(root / "book"), progress_bar=False
+        )
+        return nbformat.read(after, as_version=4)
+
+
+def _tidy(executed: NotebookNode, source: NotebookNode) -> None:
+    """Leave the outputs; take out dates, paths and durations."""
+    executed.metadata = NotebookNode(
+        kernelspec=source.metadata.kernelspec,
+        language_info=NotebookNode(name="python", file_extension=".py"),
+    )
+    metadata = {cell.id: cell.metadata for cell in source.cells}
+    for cell in executed.cells:
+        cell.metadata = metadata.get(cell.id, NotebookNode(tags=["parameters"]))
+
+
+def commit(root: Path, paths: Iterable[Path]) -> str:
+    """HEAD's short hash, with a `+` when these files differ from it."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(root), *args]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+    head = git("rev-parse", "--short=10", "HEAD")
+    names = [path.relative_to(root).as_posix() for path in paths]
+    dirty = git("status", "--porcelain", "--untracked-files=all", "--", *names)
+    return head + "+" * bool(dirty) if re.fullmatch("[0-9a-f]+", head) else "unknown"
+
+
+def provenance(root: Path, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return {
+        "version": version(PACKAGE),
+        "commit": commit(root, dependencies(root, name)),
+        "profile": settings["profile"],
+        "seed": settings["seed"],
+        "peak_mib": int(round(peak, -1)),
+    }
+
+
+def execute(root: Path, name: str, given: dict[str, Any]) -> NotebookNode:
+    """The chapter's record, in memory."""
+    source = read_source(root, name)
+    settings, marks = settle(source, given), fingerprint(root, name)
+    probe = nbformat.v4.new_code_cell(PROBE, id="probe")
+    probed = NotebookNode(source | {"cells": [*source.cells, probe]})
+    began = time.monotonic()
+    executed = _run(probed, root, given)
+    wall = {"wall_seconds": round(time.monotonic() - began)}
+    kernel = json.loads(executed.cells.pop().outputs[0].text)
+    _tidy(executed, source)
+    about = provenance(root, name, settings) | kernel | wall
+    executed.metadata[PACKAGE] = {"fingerprint": marks, "provenance": about}
+    return executed
+
+
+def write(notebook: NotebookNode, path: Path) -> None:
+    """All or nothing: a reader never meets half a record."""
+    text = nbformat.writes(notebook)
+    if len(text.encode()) > LIMIT:
+        raise RecordError(f"the record has {len(text.encode())} bytes, over {LIMIT}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.part")
+    scratch.write_text(text + "\n", encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def _explain(error: Exception) -> str:
+    """One line; for a cell that raised, the cell and the exception."""
+    if isinstance(error, PapermillExecutionError):
+        first = next(iter(error.source.strip().splitlines()), "")
+        return f"cell {error.exec_count} ({first}) raised {error.ename}: {error.evalue}"
+    return f"{type(error).__name__}: {error}"
+
+
+def record(root: Path, name: str, given: dict[str, Any], output: Path) -> str | None:
+    """Execute one chapter into `output`; what went wrong, if anything did."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    try:
+        write(execute(root, name, given), output / f"{name}.ipynb")
+    except Exception as error:  # it must cross a process boundary as text
+        return f"{name}: {_explain(error)}"
+    return None
+
+
+def record_all(
+    root: Path, names: list[str], given: dict[str, Any], output: Path
+) -> list[str]:
+    """Two chapters at a time, each in a process of its own (its peak is its own)."""
+    failures = []
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, spawn, max_tasks_per_child=1) as pool:
+        jobs = [pool.submit(record, root, name, given, output) for name in names]
+        for job in tqdm(as_completed(jobs), total=len(jobs), desc="chapters"):
+            failures += [job.result()] if job.result() else []
+    return failures
+
+
+# ------------------------------------------------------------------ command line
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", help="chapters; all when none is named")
+    parser.add_argument("--check", action="store_true", help="only name what is stale")
+    parser.add_argument("--force", action="store_true", help="run what is fresh, too")
+    parser.add_argument("--profile", help="smoke or paper; needs --output")
+    parser.add_argument("--parameter", nargs=2, action="append", default=[])
+    parser.add_argument("--output", type=Path, help="write here, not beside the source")
+    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    options.given = {key: yaml.safe_load(value) for key, value in options.parameter}
+    if options.profile:
+        options.given["profile"] = options.profile
+    if options.given and not options.output:
+        parser.error("other parameters than the record's need --output DIR.")
+    unknown = set(options.names) - set(chapters(options.root))
+    if unknown:
+        parser.error(f"no chapter {sorted(unknown)}: {chapters(options.root)}.")
+    return options
+
+
+def _check(root: Path, names: list[str]) -> int:
+    reasons = {name: stale(root, name) for name in names}
+    for name, why in reasons.items():
+        print(f"{name}: {'; '.join(why) if why else 'fresh'}")
+    return int(any(reasons.values()))
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parse(argv)
+    root, names = options.root, options.names or chapters(options.root)
+    if options.check:
+        return _check(root, names)
+    if not (options.force or options.output):
+        names = [name for name in names if stale(root, name)]
+    output = (options.output or root / "book").resolve()
+    failures = record_all(root, names, options.given, output)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    print(f"{len(names) - len(failures)} of {len(names)} chapters recorded in {output}")
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
