@@ -25,7 +25,7 @@ def torch_normals(
 ) -> tuple[Float[np.ndarray, "..."], ...]:
     r"""What `torch.manual_seed(seed)` and then one `torch.randn` a shape give on a CPU.
 
-    PyTorch turns the top 24 bits of a Mersenne twister into uniforms $u \in [0, 1)$
+    PyTorch turns the low 24 bits of a Mersenne twister into uniforms $u \in [0, 1)$
     and, sixteen at a time, into $\sqrt{-2\log(1 - u_j)}\,(\cos, \sin)(2\pi u_{j+8})$.
     It lets us run a published script on its own arrays without PyTorch. The last digits
     of float32 may differ. Raises `ValueError` for a size that sixteen does not divide.

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
-from scipy import stats
 
 Path = Callable[[Any], Any]
 Shape = Sequence[int]
@@ -74,7 +73,7 @@ class SmoothPath(eqx.Module):
     The series $\mathrm{e}^{-u^2/2} \sum_n \xi_n u^n / \sqrt{n!}$ with
     $u = (s - \frac12)/\ell$ and independent standard normal $\xi_n$ has exactly this
     covariance. Its squared coefficients are the weights of a Poisson law of mean
-    $u^2$; it is cut where the tail of that law is below $10^{-18}$.
+    $u^2$; it is cut where the tail of that law is below $10^{-17}$.
     """
 
     coefficients: Float[Array, "terms ..."]
@@ -85,7 +84,8 @@ class SmoothPath(eqx.Module):
     ):
         if not 0.01 <= length_scale < float("inf"):
             raise ValueError(f"length_scale must be at least 0.01: got {length_scale}.")
-        terms = int(stats.poisson.isf(1e-18, (0.5 / length_scale) ** 2)) + 1
+        mean = (0.5 / length_scale) ** 2
+        terms = int(mean + 9 * mean**0.5 + 30)
         self.coefficients = std * jr.normal(key, (terms, *_check(1, shape)))
         self.length_scale = length_scale
 

@@ -1,0 +1,106 @@
+"""The command line: `deeplimits list`, `run` and `claims`."""
+
+import argparse
+import hashlib
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.random as jr
+
+from . import __version__, experiments, ledger, results
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; exit code 2 and one line for what was asked wrongly."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except ValueError as error:
+        print(f"deeplimits: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="deeplimits", description="The experiments and claims of Deep Limits."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="the experiments, a line each")
+    listing.set_defaults(command=_list)
+    claims = commands.add_parser("claims", help="every claim, measured and judged")
+    claims.set_defaults(command=_claims)
+    run = commands.add_parser("run", help="run an experiment, or go on with it")
+    run.set_defaults(command=_run)
+    run.add_argument("experiment", metavar="EXPERIMENT")
+    run.add_argument("--profile", default="book", help="smoke, book (default) or paper")
+    run.add_argument("--seed", type=int, default=2024, help="root of all randomness")
+    run.add_argument("--seeds", type=int, help="number of repeats, where there are any")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    run.add_argument("--double", action="store_true", help="compute in float64")
+    run.add_argument("--output", type=Path, metavar="FILE", help="default: under runs/")
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    for experiment in experiments.EXPERIMENTS.values():
+        print(f"{experiment.name:34} {experiment.summary}")
+    return 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    text, sound = ledger.report()
+    print(text)
+    return 0 if sound else 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    experiment = experiments.find(options.experiment)
+    config = _configure(experiment, options)
+    jax.config.update("jax_enable_x64", options.double)
+    identity = _identity(experiment.name, config, options)
+    path = options.output or Path("runs", experiment.name, f"{identity}.nc")
+    if path.exists():
+        results.load(path)
+        print(f"{path} is there already: move it away to run again.")
+        return 0
+    scratch = Path("runs", ".unfinished", identity)
+    start = time.perf_counter()
+    dataset = experiment.run(
+        config, key=jr.key(options.seed), scratch=scratch, progress=True
+    )
+    seconds = time.perf_counter() - start
+    results.save(dataset, path, config=config, seed=options.seed, wall_seconds=seconds)
+    shutil.rmtree(scratch, ignore_errors=True)
+    print(path)
+    return 0
+
+
+def _configure(experiment: experiments.Experiment, options: argparse.Namespace) -> Any:
+    assignments = {}
+    for text in options.set:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set needs KEY=VALUE: got {text!r}.")
+        assignments[name] = value
+    if options.seeds is not None:
+        if options.seeds < 1:
+            raise ValueError(f"--seeds must be positive: got {options.seeds}.")
+        assignments["seeds"] = str(options.seeds)
+    return experiments.override(experiment.preset(options.profile), assignments)
+
+
+def _identity(name: str, config: Any, options: argparse.Namespace) -> str:
+    """A file name for one computation: the same for the same numbers."""
+    text = f"{name} {results.config_json(config)} {options.seed} {options.double}"
+    code = f"{__version__} {results.lock_hash()}"
+    digest = hashlib.sha256(f"{text} {code}".encode()).hexdigest()
+    return f"{options.profile}-{digest[:10]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What an experiment is: a configuration in three sizes, and a pure function of it."""
+
+import ast
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import xarray as xr
+
+PROFILES = ("smoke", "book", "paper")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A named experiment.
+
+    `run(config, *, key, scratch=None, progress=False)` returns a labelled data set; it
+    saves what it can resume from in the folder `scratch`. `presets` holds one frozen
+    dataclass for each of the profiles `smoke`, `book` and `paper`.
+    """
+
+    name: str
+    summary: str
+    presets: Mapping[str, Any]
+    run: Callable[..., xr.Dataset]
+
+    def __post_init__(self):
+        if tuple(self.presets) != PROFILES:
+            raise ValueError(f"{self.name} needs presets {PROFILES}: {list(self.presets)}.")
+
+    def preset(self, profile: str) -> Any:
+        """The configuration of that profile."""
+        if profile not in self.presets:
+            known = ", ".join(self.presets)
+            raise ValueError(f"unknown profile {profile!r}; known: {known}.")
+        return self.presets[profile]
+
+
+def override(config: Any, assignments: Mapping[str, str]) -> Any:
+    """A configuration with fields replaced by values given as text.
+
+    A tuple is written `2,16,64`. Raises `ValueError` for an unknown field and for a
+    value of another type than the field's present one.
+    """
+    known = {field.name for field in dataclasses.fields(config)}
+    for name in assignments:
+        if name not in known:
+            options = ", ".join(sorted(known))
+            raise ValueError(f"unknown parameter {name!r}; known: {options}.")
+    changes = {n: _parse(n, t, getattr(config, n)) for n, t in assignments.items()}
+    return dataclasses.replace(config, **changes)
+
+
+def _parse(name: str, text: str, present: Any) -> Any:
+    if isinstance(present, str):
+        return text
+    try:
+        value = ast.literal_eval(f"({text},)" if isinstance(present, tuple) else text)
+    except (ValueError, SyntaxError):
+        raise ValueError(f"{name}={text} is no {type(present).__name__}.") from None
+    if isinstance(present, tuple):
+        wanted = type(present[0]) if present else object
+        if len(value) == 1 and isinstance(value[0], tuple):  # written with brackets
+            value = value[0]
+        if not all(_fits(item, wanted) for item in value):
+            raise ValueError(f"{name}={text}: every entry must be {wanted.__name__}.")
+        return tuple(wanted(item) for item in value) if present else value
+    if not _fits(value, type(present)):
+        raise ValueError(f"{name}={text} is no {type(present).__name__}.")
+    return type(present)(value)
+
+
+def _fits(value: Any, wanted: type) -> bool:
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))

@@ -1,0 +1,148 @@
+"""One style for every figure; functions that take `ax` and data and return `ax`."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from cycler import cycler
+from jaxtyping import ArrayLike
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LogNorm
+
+from .statistics import Slope
+
+# Okabe and Ito's colours in an order whose neighbours differ in grey as well; markers
+# and line styles tell the series apart where colour cannot.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+SEQUENTIAL = "cividis"
+
+
+def use_style() -> None:
+    """Set the style of the book: opaque, readable in grey and to the colour-blind."""
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.8),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "axes.prop_cycle": cycler(color=COLOURS)
+            + cycler(marker=_MARKERS)
+            + cycler(linestyle=_LINES),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "font.size": 11,
+            "legend.frameon": False,
+            "legend.fontsize": 10,
+            "lines.markersize": 5,
+            "image.cmap": SEQUENTIAL,
+        }
+    )
+
+
+def rate(
+    ax: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    slope: Slope | None = None,
+    predicted: float | None = None,
+    label: str | None = None,
+    **style,
+) -> Axes:
+    """Errors against depth on log axes: points, fitted line, predicted slope.
+
+    For repeats, `y` of shape `(repeats, points)`: their geometric mean and range.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    rows = np.atleast_2d(y)
+    centre = np.exp(np.log(rows).mean(0))
+    if slope is not None:
+        label = f"{label or 'measured'}: slope {slope.value:.2f}"
+    [points] = ax.loglog(x, centre, label=label, **({"linestyle": "none"} | style))
+    colour = points.get_color()
+    if len(rows) > 1:
+        ax.fill_between(x, rows.min(0), rows.max(0), color=colour, alpha=0.2, lw=0)
+    if slope is not None:
+        ax.loglog(x, slope.line(x), color=colour, marker="none", linestyle="-", lw=1)
+    if predicted is not None:
+        theory = centre[-1] * (x / x[-1]) ** predicted * 0.6
+        theory_label = f"predicted slope {predicted:g}"
+        taken = theory_label in ax.get_legend_handles_labels()[1]
+        ax.loglog(
+            x, theory, "k:", marker="none", lw=1.5, label=None if taken else theory_label
+        )
+    return ax
+
+
+def shades(count: int) -> np.ndarray:
+    """Colours from dark to light along the sequential map, for an ordered family."""
+    return mpl.colormaps[SEQUENTIAL](np.linspace(0.0, 0.9, count))
+
+
+def depth_profile(ax: Axes, values: ArrayLike, times: ArrayLike, **style) -> Axes:
+    """One weight against depth-time $s$, one line a training time, lighter = later."""
+    values = np.asarray(values, float)
+    s = np.arange(values.shape[1]) / values.shape[1]
+    options = {"marker": "none", "linestyle": "-"} | style
+    for row, colour in zip(values, shades(len(values)), strict=True):
+        ax.plot(s, row, color=colour, **options)
+    norm = mpl.colors.Normalize(float(np.min(times)), float(np.max(times)))
+    ramp = mpl.colors.ListedColormap(shades(256))
+    mappable = mpl.cm.ScalarMappable(norm, ramp)
+    ax.figure.colorbar(mappable, ax=ax, label="iteration")
+    ax.set_xlabel("depth-time $s = k/L$")
+    return ax
+
+
+def heat_map(
+    ax: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    z: ArrayLike,
+    *,
+    label: str,
+    logarithmic: bool = True,
+    limits: tuple[float, float] | None = None,
+) -> Axes:
+    """`z` of shape `(len(y), len(x))` as colours, with a colour bar named `label`."""
+    low, high = limits if limits is not None else (None, None)
+    z = np.ma.masked_invalid(np.asarray(z, float))
+    if logarithmic:
+        z = np.ma.masked_less_equal(z, 0)
+        scale = {"norm": LogNorm(low, high)}
+    else:
+        scale = {"vmin": low, "vmax": high}
+    mesh = ax.pcolormesh(x, y, z, shading="nearest", rasterized=True, **scale)
+    ax.grid(False)
+    ax.figure.colorbar(mesh, ax=ax, label=label)
+    return ax
+
+
+def flow_grid(ax: Axes, grid: ArrayLike, **style) -> Axes:
+    """The image of a square grid, `(rows, columns, 2)`: its lines, after the flow."""
+    grid = np.asarray(grid, float)
+    along, across = list(grid), list(grid.swapaxes(0, 1))
+    options = {"linewidths": 0.7} | style
+    for lines, colour in ((along, COLOURS[0]), (across, COLOURS[1])):
+        ax.add_collection(LineCollection(lines, colors=colour, **options))
+    ax.set_aspect("equal")
+    ax.autoscale_view()
+    ax.grid(False)
+    return ax
+
+
+def show_legend(ax: Axes, **options) -> Axes:
+    """A legend beside the axes, where it hides no data."""
+    ax.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} | options))
+    return ax
+
+
+def save_animation(animation, path, *, fps: int = 12) -> None:
+    """Write an animation as a looping GIF, which every browser and notebook shows."""
+    animation.save(path, writer="pillow", fps=fps)
+    plt.close(animation._fig)

@@ -1,0 +1,117 @@
+"""Archived runs: labelled arrays with provenance, stored so that damage shows."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from . import __version__
+from .files import atomic
+
+
+def lock_hash(root: Path | None = None) -> str:
+    """The SHA-256 of `requirements.lock`, or "unknown" outside a checkout."""
+    lock = (_root() if root is None else root) / "requirements.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "unknown"
+
+
+def _root() -> Path:
+    return Path(__file__).parents[2]
+
+
+def commit() -> str:
+    """The checkout's commit, with "+" where tracked files differ; else "unknown"."""
+    git = ["git", "-C", str(_root()), "describe", "--always", "--dirty=+", "--abbrev=10"]
+    try:
+        answer = subprocess.run(
+            [*git, "--exclude=*"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return answer.stdout.strip()
+
+
+def provenance() -> dict[str, str]:
+    """Where a number comes from: versions, commit, device, precision, lock."""
+    device = jax.devices()[0]
+    return {
+        "version": __version__,
+        "commit": commit(),
+        "jax": jax.__version__,
+        "device": f"{device.platform}: {device.device_kind}",
+        "dtype": "float64" if jax.config.read("jax_enable_x64") else "float32",
+        "lock": lock_hash(),
+    }
+
+
+def config_json(config: Any) -> str:
+    """A configuration (a dataclass or a dictionary) as canonical JSON."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        config = dataclasses.asdict(config)
+    return json.dumps(config, sort_keys=True)
+
+
+def checksum(dataset: xr.Dataset) -> str:
+    """The SHA-256 of every variable's name, dimensions, type and bytes, and of the
+    attributes (its own aside)."""
+    digest = hashlib.sha256()
+    for name in sorted(map(str, dataset.variables)):
+        variable = dataset.variables[name]
+        values = np.ascontiguousarray(variable.values)
+        if values.dtype.kind in "OUS":
+            values = np.array([str(v).encode() for v in values.ravel()])
+            digest.update(f"{name} {variable.dims} text".encode())
+        else:
+            values = values.astype(values.dtype.newbyteorder("<"))
+            digest.update(f"{name} {variable.dims} {values.dtype.str}".encode())
+        digest.update(values.tobytes())
+    attributes = {k: str(v) for k, v in dataset.attrs.items() if k != "checksum"}
+    digest.update(json.dumps(attributes, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def save(
+    dataset: xr.Dataset,
+    path: str | os.PathLike,
+    *,
+    config: Any,
+    seed: int,
+    wall_seconds: float,
+) -> None:
+    """Write a data set as netCDF, whole or not at all, with its provenance."""
+    stamped = dataset.assign_attrs(
+        provenance(),
+        config=config_json(config),
+        seed=str(seed),
+        wall_seconds=f"{wall_seconds:.1f}",
+    )
+    stamped = stamped.assign_attrs(checksum=checksum(stamped))
+    packing = {name: {"zlib": True} for name in stamped.data_vars if stamped[name].ndim}
+    with atomic(path) as temporary:
+        stamped.to_netcdf(temporary, engine="h5netcdf", encoding=packing)
+
+
+def load(path: str | os.PathLike) -> xr.Dataset:
+    """Read what `save` wrote.
+
+    Raises `ValueError` for a file that is missing, truncated or edited.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no archived result {path}.")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as opened:
+            dataset = opened.load()
+        found = checksum(dataset)
+    except Exception as error:  # h5py raises whatever the damaged bytes provoke
+        raise ValueError(f"{path} is truncated or no netCDF file ({error}).") from error
+    if dataset.attrs.get("checksum") != found:
+        raise ValueError(f"{path} was edited after it was written: its checksum differs.")
+    return dataset

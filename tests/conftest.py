@@ -1,0 +1,45 @@
+"""Strict JAX for every test, and shapes checked while the package is imported."""
+
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Only here: in use, the annotations cost nothing.
+jaxtyping.install_import_hook("deeplimits", "beartype.beartype")
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Both precisions; `TOLERANCE` says what agreement they owe."""
+    return request.param
+
+
+@pytest.fixture
+def as_in_use():
+    """No check of annotations, so that the library's own messages are heard."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def gpu():
+    """An NVIDIA GPU, or a skip that says there is none."""
+    try:
+        return jax.devices("gpu")[0]
+    except RuntimeError:
+        pytest.skip("JAX sees no GPU on this machine")
+
+
+def assert_mean(samples, expected):
+    """A Monte-Carlo mean within five measured standard errors."""
+    samples = np.asarray(samples)
+    error = samples.std(ddof=1) / np.sqrt(len(samples))
+    assert abs(samples.mean() - expected) < 5 * error, (samples.mean(), expected, error)

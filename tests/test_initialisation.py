@@ -1,0 +1,120 @@
+"""Laws of the weights as functions of depth."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from conftest import assert_mean
+
+from deeplimits import initialisation as init
+
+
+def test_tied_layers_are_equal_and_independent_ones_are_not():
+    tied = init.tied(5, (2, 3), std=2.0, key=jr.key(0))
+    assert tied.shape == (5, 2, 3)
+    assert float(jnp.ptp(tied, axis=0).max()) == 0
+    samples = init.independent(2000, (2, 3), std=2.0, key=jr.key(1))
+    assert_mean(samples.ravel() ** 2, 4.0)
+    assert_mean((samples[1:] * samples[:-1]).ravel(), 0.0)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        init.SmoothPath((2, 3), 0.2, key=jr.key(2)),
+        init.LacunaryPath(jnp.ones((2, 3)), 0.5),
+        init.brownian_path(9, (2, 3), key=jr.key(3)),
+    ],
+    ids=["smooth", "lacunary", "brownian"],
+)
+def test_paths_are_nested_in_depth(path):
+    coarse, fine = init.along_path(path, 32), init.along_path(path, 64)
+    np.testing.assert_allclose(coarse, fine[::2], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("length_scale", [0.05, 0.3, 2.0])
+def test_smooth_path_has_exactly_its_covariance(length_scale):
+    """The series is linear in its coefficients: its covariance is a product."""
+    path = init.SmoothPath((1,), length_scale, key=jr.key(0))
+    terms = path.coefficients.shape[0]
+    s = jnp.linspace(0, 1, 23)
+
+    def values(coefficients):
+        replaced = eqx.tree_at(lambda p: p.coefficients, path, coefficients)
+        return jax.vmap(replaced)(s)[:, 0]
+
+    unit = jax.vmap(values)(jnp.eye(terms)[..., None])
+    expected = np.exp(-((s[:, None] - s[None]) ** 2) / (2 * length_scale**2))
+    np.testing.assert_allclose(unit.T @ unit, expected, atol=1e-12)
+
+
+def test_smooth_increments_are_of_order_one_over_depth():
+    path = init.SmoothPath((4,), 0.25, key=jr.key(5))
+    gaps = [
+        float(jnp.linalg.norm(jnp.diff(init.along_path(path, L), axis=0), axis=1).max())
+        for L in (256, 512)
+    ]
+    assert gaps[0] / gaps[1] == pytest.approx(2, rel=0.02)
+
+
+def test_lacunary_path_is_its_series():
+    s = 0.3
+    expected = sum(2 ** (-0.5 * j) * np.cos(2 * np.pi * 2**j * s) for j in range(6))
+    path = init.LacunaryPath(jnp.asarray([2.0]), 0.5, levels=6)
+    np.testing.assert_allclose(path(jnp.asarray(s)), [2 * expected], rtol=1e-10)
+
+
+def test_brownian_increments_are_independent_of_the_right_variance():
+    path = init.brownian_path(6, (3000,), key=jr.key(6)).layers
+    increments = jnp.diff(path, axis=0)
+    assert_mean(increments[5] ** 2, 1 / 64)
+    assert_mean(increments[5] * increments[6], 0.0)
+    assert_mean(path[32] ** 2, 1 / 2)
+
+
+def test_more_levels_refine_the_same_brownian_path():
+    coarse = init.brownian_path(5, (2,), key=jr.key(7)).layers
+    fine = init.brownian_path(8, (2,), key=jr.key(7)).layers
+    np.testing.assert_allclose(coarse, fine[::8], rtol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 49, 1000])
+@pytest.mark.parametrize("kind", [init.PiecewiseConstant, init.PiecewiseLinear])
+def test_interpolations_give_the_layers_back(kind, depth, dtype):
+    layers = jr.normal(jr.key(8), (depth, 2)).astype(dtype)
+    path = kind(layers)
+    s = (jnp.arange(depth) / depth).astype(dtype)
+    back = jax.vmap(path)(s)
+    if kind is init.PiecewiseConstant:
+        np.testing.assert_array_equal(back, layers)
+    else:  # s = k/L is rounded, so the point lies a rounding beside the node
+        atol = 20 * depth * float(jnp.finfo(dtype).eps)
+        np.testing.assert_allclose(back, layers, atol=atol)
+
+
+def test_interpolations_between_nodes():
+    layers = {"w": jnp.asarray([0.0, 1.0, 3.0, 2.0])}
+    at = jnp.asarray([0.125, 0.3, 0.5, 0.9, 1.0])
+    constant = jax.vmap(init.PiecewiseConstant(layers))(at)["w"]
+    linear = jax.vmap(init.PiecewiseLinear(layers))(at)["w"]
+    np.testing.assert_allclose(constant, [0, 1, 3, 2, 2])
+    np.testing.assert_allclose(linear, [0.5, 1.4, 3, 2, 2], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: init.independent(0, (2,), key=jr.key(0)), "depth=0"),
+        (lambda: init.tied(2, (2, 0), key=jr.key(0)), "must be positive"),
+        (lambda: init.SmoothPath((2,), 0.0, key=jr.key(0)), "got 0.0"),
+        (lambda: init.LacunaryPath(jnp.ones(2), 1.5), "gamma=1.5"),
+        (lambda: init.brownian_path(30, (2,), key=jr.key(0)), "got 30"),
+        (lambda: init.along_path(lambda s: s, -1), "depth=-1"),
+        (lambda: init.along_path(lambda s: 1 / s, 4), "not finite at depth 4"),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,196 @@
+"""Laws of the network: exact identities, agreement with a plain loop, errors."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from conftest import TOLERANCE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deeplimits import initialisation, residual
+from deeplimits.residual import Convolution, Matrix, OneLayer, ResNet, TwoLayer
+
+
+def two_layer(depth, q, m, *, activation="tanh", dtype="float64", key, **options):
+    outer_key, inner_key = jr.split(key)
+    block = TwoLayer(
+        initialisation.independent(depth, (q, m), key=outer_key).astype(dtype),
+        initialisation.independent(depth, (m, q), key=inner_key).astype(dtype),
+        activation=activation,
+    )
+    return ResNet(block, **options)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 7, 64])
+def test_tied_linear_network_is_a_matrix_power(depth, dtype):
+    a = jnp.asarray([[0.3, -1.0, 0.2], [0.5, 0.1, 0.0], [-0.4, 0.6, -0.7]], dtype)
+    block = OneLayer(jnp.broadcast_to(a, (depth, 3, 3)), activation="identity")
+    x = jnp.asarray([1.0, -2.0, 0.5], dtype)
+    power = np.linalg.matrix_power(np.eye(3) + np.asarray(a, float) / depth, depth)
+    found = ResNet(block)(x)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, power @ np.asarray(x), rtol=TOLERANCE[dtype])
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    depth=st.integers(1, 6),
+    q=st.integers(1, 5),
+    m=st.integers(1, 5),
+    activation=st.sampled_from(sorted(residual.ACTIVATIONS)),
+    factors=st.booleans(),
+    beta=st.floats(0, 2),
+    seed=st.integers(0, 2**31),
+)
+def test_scan_equals_a_plain_loop(depth, q, m, activation, factors, beta, seed):
+    v_key, w_key, x_key = jr.split(jr.key(seed), 3)
+    v, w = jr.normal(v_key, (depth, q, m)), jr.normal(w_key, (depth, m, q))
+    x = jr.normal(x_key, (q,))
+    block = TwoLayer(v, w, activation=activation, width_factors=factors)
+    network = ResNet(block, beta=beta)
+    sigma = residual.ACTIVATIONS[activation]
+    h, states = np.asarray(x), [np.asarray(x)]
+    for k in range(depth):
+        inner = w[k] @ h / (np.sqrt(q) if factors else 1)
+        h = h + depth**-beta * v[k] @ sigma(inner) / (np.sqrt(m) if factors else 1)
+        states.append(h)
+    np.testing.assert_allclose(network.trajectory(x), states, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(network(x), h, rtol=1e-9, atol=1e-9)
+
+
+def test_gelu_is_the_exact_one():
+    x = jnp.linspace(-4, 4, 9)
+    phi = 0.5 * (1 + jax.scipy.special.erf(x / np.sqrt(2)))
+    np.testing.assert_allclose(residual.ACTIVATIONS["gelu"](x), x * phi, rtol=1e-10)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "softplus"])
+def test_gradient_equals_centred_differences(activation):
+    net_key, x_key, direction_key = jr.split(jr.key(1), 3)
+    network = two_layer(5, 3, 4, activation=activation, key=net_key)
+    x = jr.normal(x_key, (3,))
+    params, fixed = eqx.partition(network, eqx.is_inexact_array)
+    direction = jax.tree.map(lambda p: jr.normal(direction_key, p.shape), params)
+
+    def value(step):
+        moved = jax.tree.map(lambda p, d: p + step * d, params, direction)
+        return jnp.sum(eqx.combine(moved, fixed)(x) ** 2)
+
+    step = 1e-5
+    difference = (value(step) - value(-step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(value)(0.0), difference, rtol=1e-7)
+
+
+def test_recomputation_changes_memory_not_gradients():
+    x = jr.normal(jr.key(3), (4,))
+
+    def gradient(recompute):
+        def value(block):
+            return jnp.sum(ResNet(block, recompute=recompute)(x) ** 2)
+
+        block = two_layer(64, 4, 256, key=jr.key(2)).block
+        compiled = jax.jit(jax.grad(value)).lower(block).compile()
+        return compiled(block), compiled.memory_analysis().temp_size_in_bytes
+
+    (kept, memory), (again, less) = gradient(False), gradient(True)
+    for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10)
+    # without, the 256 hidden units of each of the 64 layers are kept
+    assert memory - less > 0.8 * 64 * 256 * 8
+
+
+def test_trained_scale_multiplies_the_step():
+    x = jnp.asarray([0.3, -0.7])
+    network = two_layer(3, 2, 4, key=jr.key(4))
+    scale = jnp.asarray([1.0, 0.0, -2.0])
+    scaled = ResNet(network.block, scale=scale)
+    outer = network.block.outer * scale[:, None, None]
+    expected = ResNet(TwoLayer(outer, network.block.inner, activation="tanh"))
+    np.testing.assert_allclose(scaled(x), expected(x), rtol=1e-10)
+    shared = ResNet(network.block, scale=jnp.asarray(3.0), beta=0.0)
+    np.testing.assert_allclose(shared.steps, [3.0, 3.0, 3.0])
+
+
+def test_convolution_equals_a_plain_sum():
+    key_k, key_b, key_h = jr.split(jr.key(5), 3)
+    kernels = jr.normal(key_k, (1, 2, 3, 3, 3, 3))
+    biases = jr.normal(key_b, (1, 2, 3))
+    h = jr.normal(key_h, (3, 4, 5))
+
+    def plain(image, kernel, bias):
+        padded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
+        out = np.zeros((3, 4, 5))
+        for r, c in np.ndindex(3, 3):
+            out += np.einsum("oi,ihw->ohw", kernel[..., r, c], padded[:, r : r + 4, c : c + 5])
+        return out + np.asarray(bias)[:, None, None]
+
+    middle = np.tanh(plain(np.asarray(h), kernels[0, 0], biases[0, 0]))
+    expected = h + plain(middle, kernels[0, 1], biases[0, 1])
+    network = ResNet(Convolution(kernels, biases, activation="tanh"))
+    np.testing.assert_allclose(network(h), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_strided_convolution_halves_the_image():
+    image, kernel = jnp.ones((1, 8, 8)), jnp.ones((5, 1, 3, 3))
+    assert residual.convolve(image, kernel, stride=2).shape == (5, 4, 4)
+
+
+def test_maps_in_and_out():
+    encoder, decoder = Matrix(jnp.eye(4, 2)), Matrix(jnp.eye(3, 4, 1))
+    network = two_layer(2, 4, 5, key=jr.key(6), encoder=encoder, decoder=decoder)
+    x = jnp.asarray([1.0, -1.0])
+    trajectory = network.trajectory(x)
+    np.testing.assert_array_equal(trajectory[0], [1, -1, 0, 0])
+    np.testing.assert_allclose(network(x), trajectory[-1, 1:], rtol=1e-10)
+
+
+def test_one_dimension_keeps_its_order():
+    """With steps small against the slope of the residual, points never cross."""
+    v_key, w_key = jr.split(jr.key(7))
+    block = TwoLayer(
+        jr.normal(v_key, (50, 1, 8)), jr.normal(w_key, (50, 8, 1)), activation="tanh"
+    )
+    x = jnp.linspace(-2, 2, 31)[:, None]
+    assert bool(jnp.all(jnp.diff(jax.vmap(ResNet(block))(x)[:, 0]) > 0))
+
+
+def test_one_compilation_serves_every_weight():
+    counted = eqx.debug.assert_max_traces(max_traces=1)(lambda network, x: network(x))
+    call = eqx.filter_jit(counted)
+    for seed in range(3):
+        call(two_layer(4, 3, 2, key=jr.key(seed)), jnp.ones(3))
+
+
+def test_gpu_agrees_with_cpu(gpu):
+    network, x = two_layer(32, 4, 8, dtype="float32", key=jr.key(8)), jnp.ones(4, "float32")
+    cpu = jax.devices("cpu")[0]
+    here, there = (
+        eqx.filter_jit(lambda n, x: n(x))(*jax.device_put((network, x), device))
+        for device in (cpu, gpu)
+    )
+    # the GPU multiplies float32 matrices in TensorFloat-32 unless told otherwise
+    np.testing.assert_allclose(here, there, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: residual.named_activation("swish"), "unknown activation 'swish'"),
+        (lambda: OneLayer(jnp.ones((2, 3, 4))), r"got \(2, 3, 4\)"),
+        (lambda: OneLayer(jnp.ones((2, 3, 3)), jnp.ones((2, 4))), r"got \(2, 4\)"),
+        (lambda: TwoLayer(jnp.ones((2, 3, 4)), jnp.ones((2, 3, 4))), "got"),
+        (lambda: TwoLayer(jnp.ones((2, 3, 4)), jnp.ones((5, 4, 3))), "got"),
+        (lambda: Convolution(jnp.ones((2, 2, 3, 3, 5, 5))), "3 by 3"),
+        (lambda: ResNet(OneLayer(jnp.ones((0, 3, 3)))), "at least 1"),
+        (
+            lambda: ResNet(OneLayer(jnp.ones((2, 3, 3))), scale=jnp.ones(3)),
+            r"\(2,\): got \(3,\)",
+        ),
+    ],
+)
+def test_bad_shapes_are_refused(make, message, as_in_use):
+    with pytest.raises(ValueError, match=message):
+        make()
