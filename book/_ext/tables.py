@@ -31,5 +31,5 @@ def table(directive, header, rows, widths, identifiers=None) -> nodes.container:
         body += _row(directive, cells, identifier)
     group += body
     box = nodes.container(classes=["scroll-x", "generated-table"])
-    box += nodes.table("", group)
+    box += nodes.table("", group, classes=["colwidths-given"])
     return box

@@ -145,21 +145,21 @@ def _measured(notebook: Path | Mapping[str, Any]) -> list[str]:
     return [claim for claim in claims if claim is not None]
 
 
+def _measurement(source: str, found: Mapping[str, Any]) -> Measurement:
+    return Measurement(**{key: float(x) for key, x in found.items()}, source=source)
+
+
 def _in_record(path: Path) -> list[tuple[str, Measurement]]:
     found = values(path)
-    return [
-        (claim, Measurement(source=path.stem, **found[claim]))
-        for claim in _measured(path)
-    ]
+    return [(name, _measurement(path.stem, found[name])) for name in _measured(path)]
 
 
 def _in_result(path: Path, root: Path) -> list[tuple[str, Measurement]]:
-    import h5netcdf  # only where there is an archive to read
+    from . import results  # only where there is an archive to read
 
     source = path.relative_to(root).as_posix()
-    with h5netcdf.File(path, "r") as file:
-        claims = json.loads(str(file.attrs.get("claims", "{}")))
-    return [(claim, Measurement(source=source, **m)) for claim, m in claims.items()]
+    claims = json.loads(results.load(path).attrs.get("claims", "{}"))
+    return [(name, _measurement(source, m)) for name, m in claims.items()]
 
 
 def measurements(root: Path) -> list[tuple[str, Measurement]]:

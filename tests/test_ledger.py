@@ -1,0 +1,262 @@
+"""The ledger: a verdict follows from its numbers, and nothing is left over."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deeplimits import exercises, ledger
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CLAIM = {
+    "id": "rate",
+    "paper": "ours",
+    "where": "Proposition 1",
+    "kind": "theorem",
+    "tag": "T",
+    "statement": "The error falls like 1/L.",
+    "expected": {"value": -1.0, "tolerance": 0.1, "why": "a bound"},
+    "source": "euler",
+    "verdict": "agrees",
+    "reason": "It does.",
+}
+OPEN = {"source": None, "expected": None, "verdict": "not attempted"}
+
+
+def output(name, value, claim=False):
+    scrapbook = {"name": name, "mime_prefix": ledger.PREFIX}
+    metadata = {"scrapbook": scrapbook}
+    metadata |= {"deeplimits": {"claim": name}} if claim else {}
+    data = {ledger.PREFIX + "text/plain": repr(value)}
+    return {"output_type": "display_data", "data": data, "metadata": metadata}
+
+
+def measured(name, value, low, high):
+    return output(name, {"value": value, "low": low, "high": high}, claim=True)
+
+
+@pytest.fixture
+def book(tmp_path):
+    """Write a book: its claims, and what its one chapter measured."""
+    (tmp_path / "book").mkdir()
+
+    def make(claims, outputs=()):
+        (tmp_path / "book" / "claims.yml").write_text(yaml.safe_dump(claims))
+        cells = [{"cell_type": "code", "outputs": list(outputs)}]
+        (tmp_path / "book" / "euler.ipynb").write_text(json.dumps({"cells": cells}))
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-1.05, -0.95, "agrees"),
+        (-1.1, -0.9, "agrees"),
+        (-0.6, -0.4, "differs"),
+        (-1.3, -1.2, "differs"),
+        (-1.0, -0.8, "undecided"),
+        (-2.0, 0.0, "undecided"),
+    ],
+)
+def test_a_verdict_is_where_the_interval_lies(low, high, verdict):
+    expected = ledger.Expected(-1.1, -0.9, "a bound")
+    m = ledger.Measurement((low + high) / 2, low, high, "euler")
+    assert ledger.verdict(expected, m) == verdict
+
+
+def test_a_sound_ledger_has_no_problems(book):
+    root = book([CLAIM], [output("x", 1.5), measured("rate", -1.0, -1.02, -0.98)])
+    assert ledger.check(root) == []
+    text, ok = ledger.report(root)
+    assert ok
+    assert "1 claims: 1 agrees, 0 differs, 0 not attempted." in text
+
+
+@pytest.mark.parametrize(
+    ("claims", "outputs", "message"),
+    [
+        ([CLAIM], [], "rate: 0 measurements, one is needed."),
+        ([CLAIM], [measured("rate", -1, -1.3, -0.9)], "is undecided"),
+        ([CLAIM], [measured("rate", -0.5, -0.6, -0.4)], "is differs"),
+        ([CLAIM], 2 * [measured("rate", -1, -1, -1)], "2 measurements"),
+        ([], [measured("rate", -1, -1, -1)], "claims.yml has no such claim"),
+        ([CLAIM | OPEN], [measured("rate", -1, -1, -1)], "not attempted, yet measured"),
+        ([CLAIM | {"source": "x"}], [measured("rate", -1, -1, -1)], "source says x"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(book, claims, outputs, message):
+    root = book(claims, outputs)
+    [problem] = ledger.check(root)
+    assert message in problem
+    text, ok = ledger.report(root)
+    assert not ok
+    assert problem in text
+
+
+def test_a_claim_not_attempted_needs_no_measurement(book):
+    assert ledger.check(book([CLAIM | OPEN])) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "thm"}, "claim rate: field kind is 'thm'"),
+        ({"tag": "X"}, "claim rate: field tag is 'X'"),
+        ({"verdict": "yes"}, "claim rate: field verdict is 'yes'"),
+        ({"where": 3}, "claim rate: field where is 3"),
+        ({"extra": 1}, "claim rate: field extra is unknown"),
+        ({"source": None}, "claim rate: field source is needed"),
+        ({"expected": None}, "claim rate: field expected is needed"),
+        ({"expected": {"value": 1.0}}, "claim rate: field expected: give value"),
+        (
+            {"expected": {"low": "a", "high": 1.0, "why": "x"}},
+            "field expected.low: a number is needed",
+        ),
+        ({"expected": {"low": 1.0, "high": 0.0, "why": "x"}}, "an empty range"),
+        ({"expected": {"low": 0.0, "high": 1.0, "why": ""}}, "a sentence is needed"),
+        ({"verdict": "not attempted"}, "field source must be null"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_claim(change, message):
+    with pytest.raises(ledger.LedgerError, match="rate") as error:
+        ledger.parse(CLAIM | change)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("field", sorted(set(ledger.FIELDS) - {"id"}))
+def test_a_missing_field_is_named(field):
+    entry = {key: value for key, value in CLAIM.items() if key != field}
+    with pytest.raises(ledger.LedgerError, match=f"rate: field {field} is missing"):
+        ledger.parse(entry)
+
+
+def test_an_entry_without_id_is_named_by_its_place(book):
+    with pytest.raises(ledger.LedgerError, match="entry 2: field id"):
+        ledger.load(book([CLAIM, {"paper": "ours"}]))
+
+
+def test_an_id_is_used_once(book):
+    with pytest.raises(ledger.LedgerError, match="rate: 2 entries"):
+        ledger.load(book([CLAIM, CLAIM]))
+
+
+def test_an_open_side_is_infinite(book):
+    expected = {"low": -math.inf, "high": 0.0, "why": "it tends to zero"}
+    claim = CLAIM | {"expected": expected}
+    root = book([claim], [measured("rate", -3, -4, -2)])
+    assert ledger.check(root) == []
+    assert "≤ 0" in ledger.report(root)[0]
+
+
+def test_the_root_is_found_from_below(book):
+    root = book([])
+    (root / "book" / "deep").mkdir()
+    assert ledger.find_root(root / "book" / "deep") == root
+
+
+def test_without_a_book_the_error_says_so(tmp_path):
+    with pytest.raises(ledger.LedgerError, match=r"no book/claims\.yml"):
+        ledger.find_root(tmp_path)
+
+
+def test_report_turns_a_schema_error_into_a_line(book):
+    text, ok = ledger.report(book([CLAIM | {"tag": "X"}]))
+    assert not ok
+    assert "field tag" in text
+
+
+def test_an_archive_may_hold_measurements(book):
+    import xarray as xr
+
+    from deeplimits import results
+
+    root = book([CLAIM | {"source": "results/toy/a.nc"}])
+    (root / "results" / "toy").mkdir(parents=True)
+    numbers = {"rate": {"value": -1.0, "low": -1.02, "high": -0.98}}
+    dataset = xr.Dataset({"x": 1.0}, attrs={"claims": json.dumps(numbers)})
+    path = root / "results" / "toy" / "a.nc"
+    results.save(dataset, path, config={}, seed=0, wall_seconds=0.0)
+    assert ledger.check(root) == []
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    """What a notebook would keep as outputs."""
+    seen = []
+
+    def display(data, *, raw, metadata):
+        assert raw
+        seen.append({"data": data, "metadata": metadata})
+
+    monkeypatch.setattr("IPython.display.display", display)
+    return lambda: {"cells": [{"outputs": seen}]}
+
+
+def test_glue_is_read_back_rounded(displayed):
+    import jax.numpy as jnp
+
+    assert ledger.glue("pi", jnp.asarray(math.pi)) is None
+    ledger.glue("two", math.pi, digits=2)
+    ledger.glue("count", 12345)
+    ledger.glue("word", "tanh")
+    expected = {"pi": 3.142, "two": 3.1, "count": 12345, "word": "tanh"}
+    assert ledger.values(displayed()) == expected
+
+
+def test_measure_is_read_back_as_a_measurement(displayed):
+    ledger.measure("rate", -1.00001, -1.23456, -0.98765)
+    assert ledger.values(displayed()) == {
+        "rate": {"value": -1.0, "low": -1.235, "high": -0.9877}
+    }
+    [found] = displayed()["cells"][0]["outputs"]
+    assert found["metadata"]["deeplimits"] == {"claim": "rate"}
+
+
+def test_a_value_outside_its_interval_is_refused(displayed):
+    with pytest.raises(ValueError, match="low <= value <= high"):
+        ledger.measure("rate", 2.0, 0.0, 1.0)
+
+
+def test_the_ledger_of_the_book_holds_together():
+    text, ok = ledger.report(ROOT)
+    assert ok, text
+
+
+def test_the_ledger_is_independent_of_sphinx():
+    text = (ROOT / "src" / "deeplimits" / "ledger.py").read_text(encoding="utf-8")
+    assert "import sphinx" not in text
+    assert "from sphinx" not in text
+
+
+# ----------------------------------------------------------------- exercises
+
+
+def test_check_says_right_and_not_yet(capsys):
+    exercises.check("reading-the-slope", -1.0)
+    exercises.check("reading-the-slope", 1.0)
+    right, wrong = capsys.readouterr().out.splitlines()
+    assert right == "reading-the-slope: right."
+    assert wrong.startswith("reading-the-slope: not yet. Hint: ")
+
+
+def test_an_unknown_exercise_names_the_known_ones():
+    with pytest.raises(ValueError, match="reading-the-slope"):
+        exercises.check("no-such", 1.0)
+
+
+def test_a_wrong_shape_is_said():
+    with pytest.raises(ValueError, match=r"wants shape \(\), got \(2,\)"):
+        exercises.check("reading-the-slope", [1.0, 2.0])
+
+
+@pytest.mark.parametrize("name", sorted(exercises.answers()))
+def test_each_answer_is_complete_and_right(name):
+    entry = exercises.answers()[name]
+    assert entry.keys() >= {"answer", "hint"}
+    assert entry.keys() <= {"answer", "hint", "rtol", "atol"}
+    assert exercises.is_right(name, entry["answer"])
