@@ -1,0 +1,335 @@
+"""From source to record: every way in which a record could mislead is closed."""
+
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# By path and name, since its worker processes import it too.
+sys.path.insert(0, str(ROOT / "tools"))
+records = importlib.import_module("records")
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+FRONT = """\
+---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# Toy
+"""
+PARAMETERS = ["parameters", 'profile = "book"\nseed = 2024']
+CELLS = [
+    ["colab", records.COLAB],
+    PARAMETERS,
+    ["", 'from deeplimits import ledger\n\nledger.glue("profile", profile)'],
+    ["", "print(6 * 7)"],
+]
+
+
+def source(cells):
+    """A chapter with these cells, each a tag and its code."""
+    parts = [
+        f"```{{code-cell}} ipython3\n:tags: [{tag}]\n\n{code.rstrip()}\n```\n"
+        for tag, code in cells
+    ]
+    return "\n".join([FRONT, *parts])
+
+
+def plant(root, cells=CELLS):
+    """A small book with one chapter, `toy`."""
+    (root / "book").mkdir()
+    (root / "results" / "toy").mkdir(parents=True)
+    library = root / "src" / "deeplimits"
+    (library / "experiments").mkdir(parents=True)
+    for path in ["_config.yml", "requirements.lock"]:
+        shutil.copy(ROOT / path, root / path)
+    shutil.copy(ROOT / "src" / "deeplimits" / "ledger.py", library)
+    (root / "book" / "toy.md").write_text(source(cells))
+    (root / "book" / "prose.md").write_text("# Prose\n\nNo kernel here.\n")
+    return root
+
+
+@pytest.fixture
+def book(tmp_path):
+    return plant(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A book whose chapter was executed once, for all tests of this file."""
+    root = plant(tmp_path_factory.mktemp("executed"))
+    assert records.record(root, "toy", {}, root / "book") is None
+    return root
+
+
+@pytest.fixture
+def recorded(executed, tmp_path):
+    return shutil.copytree(executed, tmp_path / "copy")
+
+
+def edit(root, change):
+    path = root / "book" / "toy.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    change(notebook)
+    nbformat.write(notebook, path)
+
+
+# ----------------------------------------------------------------- the record
+
+
+def test_a_fresh_record_is_not_stale(recorded):
+    assert records.stale(recorded, "toy") == []
+    assert records.main(["--root", str(recorded), "--check"]) == 0
+
+
+def test_the_record_says_where_it_comes_from(recorded):
+    path = recorded / "book" / "toy.ipynb"
+    about = nbformat.read(path, as_version=4).metadata.deeplimits.provenance
+    assert set(about) == {
+        *("version", "commit", "profile", "seed", "device", "dtype"),
+        *("wall_seconds", "peak_mib"),
+    }
+    assert (about.profile, about.seed) == ("book", 2024)
+    assert 20 < about.peak_mib < 4000
+
+
+def test_the_record_holds_nothing_that_changes_by_itself(recorded):
+    text = (recorded / "book" / "toy.ipynb").read_text()
+    for word in ['papermill":', "start_time", "duration", "injected", "iopub", "/tmp/"]:
+        assert word not in text
+    assert '"id": "probe"' not in text
+
+
+def test_the_colab_cell_gets_the_address_in_the_record_alone(recorded):
+    address = records.address(recorded)
+    assert address not in (recorded / "book" / "toy.md").read_text()
+    assert f"git+{address}" in (recorded / "book" / "toy.ipynb").read_text()
+
+
+def test_a_chapter_names_a_kernel_and_prose_does_not(book):
+    assert records.chapters(book) == ["toy"]
+
+
+# ----------------------------------------------------------------- staleness
+
+
+def test_a_chapter_without_record_is_stale(book, capsys):
+    assert records.main(["--root", str(book), "--check"]) == 1
+    assert "toy: there is no record" in capsys.readouterr().out
+
+
+def test_an_edited_source_is_noticed(recorded):
+    (recorded / "book" / "toy.md").write_text(source([*CELLS, ["", "print(1)"]]))
+    reasons = records.stale(recorded, "toy")
+    assert "book/toy.md has changed" in reasons
+    assert "source and record have different cells" in reasons
+
+
+def test_an_edited_record_is_noticed(recorded):
+    edit(recorded, lambda n: n.cells[-1].update(source="print(7 * 6)"))
+    assert records.stale(recorded, "toy") == ["source and record have different cells"]
+
+
+def test_an_edit_of_an_imported_module_is_noticed(recorded):
+    path = recorded / "src" / "deeplimits" / "ledger.py"
+    path.write_text(path.read_text() + "\n# an edit\n")
+    assert records.stale(recorded, "toy") == ["src/deeplimits/ledger.py has changed"]
+
+
+def test_a_new_lock_is_noticed(recorded):
+    (recorded / "requirements.lock").write_text("jax==0\n")
+    assert records.stale(recorded, "toy") == ["requirements.lock has changed"]
+
+
+def test_a_new_address_is_noticed(recorded):
+    path = recorded / "_config.yml"
+    path.write_text(path.read_text().replace(records.address(recorded), "https://a.b"))
+    assert "book/toy.md has changed" in records.stale(recorded, "toy")
+
+
+def test_missing_outputs_are_noticed(recorded):
+    edit(recorded, lambda n: n.cells[-1].update(outputs=[], execution_count=None))
+    [reason] = records.stale(recorded, "toy")
+    assert "has not been executed" in reason
+
+
+def test_a_traceback_is_noticed(recorded):
+    error = nbformat.v4.new_output("error", ename="ValueError", evalue="no")
+    edit(recorded, lambda n: n.cells[-1].update(outputs=[error]))
+    assert records.stale(recorded, "toy") == ["a cell shows ValueError: no"]
+
+
+def test_a_record_of_another_profile_is_noticed(recorded):
+    edit(recorded, lambda n: n.metadata.deeplimits.provenance.update(profile="smoke"))
+    assert records.stale(recorded, "toy") == ["the profile is not book"]
+
+
+def test_a_large_record_is_noticed_and_refused(recorded, monkeypatch):
+    path = recorded / "book" / "toy.ipynb"
+    monkeypatch.setattr(records, "LIMIT", 100)
+    assert records.stale(recorded, "toy") == ["the record is larger than 100 bytes"]
+    with pytest.raises(records.RecordError, match="over 100"):
+        records.write(nbformat.read(path, as_version=4), path)
+
+
+# ----------------------------------------------------------------- dependencies
+
+
+def library(root, files):
+    for name, text in files.items():
+        (root / "src" / "deeplimits" / f"{name}.py").write_text(text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from deeplimits import a",
+        "import deeplimits.a",
+        "import deeplimits.a as first",
+        "from deeplimits.a import thing",
+        "def f():\n    from deeplimits import a",
+    ],
+)
+def test_imports_are_followed_through(book, line):
+    files = {
+        "a": "from . import b\n",
+        "b": "from .experiments.c import run\n",
+        "d": "",
+        "e": "",
+        "experiments/__init__": "from deeplimits import e\n",
+        "experiments/c": "import numpy\n",
+    }
+    library(book, files)
+    cells = [PARAMETERS, ["", f"%matplotlib inline\n{line}"]]
+    (book / "book" / "toy.md").write_text(source(cells))
+    found = records.modules(book, records.read_source(book, "toy"))
+    names = {name.removeprefix("deeplimits.") for name in found}
+    assert names == {"a", "b", "e", "experiments", "experiments.c"}
+
+
+def test_data_beside_a_module_counts(book):
+    (book / "src" / "deeplimits" / "ledger.yml").write_text("a: 1\n")
+    assert "src/deeplimits/ledger.yml" in records.fingerprint(book, "toy")
+
+
+@pytest.mark.parametrize("code", ['"run.nc"', 'f"../results/toy/{name}.nc"'])
+def test_an_archive_counts_where_the_code_names_it(book, code):
+    (book / "results" / "toy" / "run.nc").write_bytes(b"1")
+    assert "results/toy/run.nc" not in records.fingerprint(book, "toy")
+    (book / "book" / "toy.md").write_text(source([*CELLS, ["", f"name = {code}"]]))
+    assert "results/toy/run.nc" in records.fingerprint(book, "toy")
+
+
+def test_cells_keep_their_names_while_others_come(book):
+    before = [cell.id for cell in records.read_source(book, "toy").cells]
+    (book / "book" / "toy.md").write_text(source([["", "1"], *CELLS]))
+    after = [cell.id for cell in records.read_source(book, "toy").cells]
+    assert set(before) < set(after)
+    assert len(set(after)) == len(after)
+
+
+def test_the_commit_marks_edited_files(tmp_path):
+    def git(*args):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *identity, *args]
+        records.subprocess.run(command, check=True, capture_output=True)
+
+    path = tmp_path / "a.md"
+    path.write_text("1")
+    assert records.commit(tmp_path, [path]) == "unknown"
+    git("init")
+    git("add", "a.md")
+    git("commit", "-m", "one")
+    clean = records.commit(tmp_path, [path])
+    path.write_text("2")
+    assert records.commit(tmp_path, [path]) == clean + "+"
+
+
+# ----------------------------------------------------------------- execution
+
+
+def test_an_unknown_parameter_is_an_error(book):
+    failure = records.record(book, "toy", {"proflie": "smoke"}, book / "out")
+    assert failure == (
+        "toy: RecordError: no parameter ['proflie']; the cell has ['profile', 'seed']."
+    )
+    assert not (book / "out").exists()
+
+
+@pytest.mark.parametrize("cells", [[["", "1"]], [PARAMETERS, PARAMETERS]])
+def test_one_cell_holds_the_parameters(book, cells):
+    (book / "book" / "toy.md").write_text(source(cells))
+    failure = records.record(book, "toy", {}, book / "book")
+    assert "tagged parameters, one is needed" in failure
+
+
+def test_a_raising_cell_is_named_and_the_old_record_stays(recorded, capsys):
+    before = (recorded / "book" / "toy.ipynb").read_bytes()
+    raising = [PARAMETERS, ["", "x = 1\n1 / 0"]]
+    (recorded / "book" / "toy.md").write_text(source(raising))
+    assert records.main(["--root", str(recorded)]) == 1
+    message = capsys.readouterr().err
+    assert "toy: cell 2 (x = 1) raised ZeroDivisionError" in message
+    assert (recorded / "book" / "toy.ipynb").read_bytes() == before
+
+
+def test_another_profile_leaves_the_record_alone(recorded):
+    before = (recorded / "book" / "toy.ipynb").read_bytes()
+    output = recorded / "smoke"
+    options = ["--profile", "smoke", "--output", str(output)]
+    assert records.main(["--root", str(recorded), *options]) == 0
+    assert (recorded / "book" / "toy.ipynb").read_bytes() == before
+    assert "'smoke'" in (output / "toy.ipynb").read_text()
+
+
+def test_another_profile_needs_an_output(book, capsys):
+    with pytest.raises(SystemExit):
+        records.main(["--root", str(book), "--profile", "smoke"])
+    assert "--output" in capsys.readouterr().err
+
+
+def test_an_unknown_chapter_is_refused(book, capsys):
+    with pytest.raises(SystemExit):
+        records.main(["--root", str(book), "nosuch"])
+    assert "no chapter ['nosuch']: ['toy']" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------- this book
+
+
+@pytest.mark.parametrize("name", records.chapters(ROOT))
+def test_every_record_is_fresh(name):
+    assert records.stale(ROOT, name) == []
+
+
+@pytest.mark.parametrize("name", records.chapters(ROOT))
+def test_every_chapter_begins_with_the_colab_cell(name):
+    cells = records.read_source(ROOT, name).cells
+    first = next(cell for cell in cells if cell.cell_type == "code")
+    address = records.address(ROOT)
+    assert first.source.strip() == records.COLAB.replace("REPOSITORY", address).strip()
+    assert set(first.metadata.tags) >= {"hide-cell", "colab"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("book/*.ipynb")), ids=lambda p: p.stem
+)
+def test_every_record_has_a_source_and_is_quiet(path):
+    assert path.stem in records.chapters(ROOT)
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert outputs
+    assert not [o for o in outputs if o.get("name") == "stderr"]
