@@ -28,6 +28,8 @@ def set_macros(app: Sphinx, config) -> None:
     mathjax = config.mathjax3_config or {}
     tex = mathjax.setdefault("tex", {})
     tex.setdefault("macros", {}).update(read(app.srcdir)["macros"])
+    # An unknown macro shall be an error that a test can see, not red letters.
+    tex["packages"] = {"[-]": ["noundefined"]}
     config.mathjax3_config = mathjax
 
 

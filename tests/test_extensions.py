@@ -1,0 +1,163 @@
+"""The book's own Sphinx extensions, on a book of three pages."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from deeplimits import ledger
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CLAIM = {
+    "id": "toy-claim",
+    "paper": "marion2024",
+    "where": "Proposition 0",
+    "kind": "theorem",
+    "tag": "T",
+    "statement": "The norm $\\norm{x}$ is at most $C/L$.",
+    "expected": {"value": -1.0, "tolerance": 0.1, "why": "the bound is $C/L$"},
+    "source": "toy",
+    "verdict": "agrees",
+    "reason": "It does.",
+}
+TOC = {
+    "format": "jb-book",
+    "root": "book/intro",
+    "chapters": [{"file": f"book/{name}"} for name in ("toy", "ledger", "status")],
+}
+PAGES = {
+    "intro": "# Intro\n\n```{notation-table}\n```\n",
+    "ledger": "# Ledger\n\n```{claims-table}\n```\n\n```{bibliography}\n```\n",
+    "status": "# Status\n\n```{status-table}\n```\n",
+    "toy": "The source of the record, which is not a page.\n",
+}
+CARD = "# Toy\n\nSlope {glue:text}`slope:.2f`.\n\n```{claim} toy-claim\n```"
+PROVENANCE = {
+    **{"version": "0.1.0", "commit": "abcdef0123+", "profile": "book", "seed": 1},
+    **{"device": "cpu", "dtype": "float64", "wall_seconds": 12, "peak_mib": 340},
+}
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def glued(name, value, **metadata):
+    scrapbook = {"name": name, "mime_prefix": ledger.PREFIX}
+    data = {ledger.PREFIX + "text/plain": repr(value)}
+    metadata = {"scrapbook": scrapbook, **metadata}
+    return nbformat.v4.new_output("display_data", data, metadata=metadata)
+
+
+def record(card=CARD, alt="A line of slope {slope:.1f} and more", measured=True):
+    """An executed chapter: a card, two numbers, one figure."""
+    outputs = [glued("slope", -1.0049)]
+    if measured:
+        numbers = {"value": -1.0, "low": -1.02, "high": -0.98}
+        outputs += [glued("toy-claim", numbers, deeplimits={"claim": "toy-claim"})]
+    outputs += [nbformat.v4.new_output("display_data", {"image/png": PIXEL})]
+    mystnb = {"image": {"alt": alt}}
+    cells = [
+        nbformat.v4.new_markdown_cell(card),
+        nbformat.v4.new_code_cell(
+            "1", outputs=outputs, execution_count=1, metadata={"mystnb": mystnb}
+        ),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernel, "deeplimits": {"provenance": PROVENANCE}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def build(root, claims=(CLAIM,), **options):
+    """Build the small book; the exit status and all that was said."""
+    book = root / "book"
+    for name in ("_ext", "_static"):
+        shutil.copytree(ROOT / "book" / name, book / name)
+    for name in ("references.bib", "notation.yml"):
+        shutil.copy(ROOT / "book" / name, book / name)
+    shutil.copy(ROOT / "_config.yml", root)
+    (root / "_toc.yml").write_text(yaml.safe_dump(TOC))
+    (book / "claims.yml").write_text(yaml.safe_dump(list(claims)))
+    for name, text in PAGES.items():
+        (book / f"{name}.md").write_text(text)
+    nbformat.write(record(**options), book / "toy.ipynb")
+    tool = Path(sys.executable).with_name("jupyter-book")
+    command = [str(tool), "build", str(root), "-W", "-n", "--keep-going"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    root = tmp_path_factory.mktemp("book")
+    status, said = build(root)
+    assert status == 0, said
+
+    def page(name):
+        text = (root / "_build" / "html" / "book" / f"{name}.html").read_text("utf-8")
+        return BeautifulSoup(text, "html.parser")
+
+    return page
+
+
+def test_the_card_says_what_the_ledger_says(pages):
+    card = pages("toy").find(id="claim-toy-claim")
+    text = card.get_text(" ", strip=True)
+    assert "Claim · Proposition 0 · ✓ agrees" in text
+    assert "Expected: [−1.1, −0.9], since the bound is" in text
+    assert "Measured: −1 [−1.02, −0.98]." in text
+    assert card.find("a", href="ledger.html#ledger-toy-claim")
+
+
+def test_the_table_and_the_card_lead_to_each_other(pages):
+    row = pages("ledger").find(id="ledger-toy-claim")
+    assert row.find("a", href="toy.html#claim-toy-claim")
+    assert "claim-agrees" in row["class"]
+
+
+def test_the_alternative_text_is_filled_from_the_record(pages):
+    [image] = pages("toy").select("article img")
+    assert image["alt"] == "A line of slope -1.0 and more"
+
+
+def test_the_page_is_the_record_and_ends_in_its_provenance(pages):
+    text = pages("toy").find("article").get_text(" ", strip=True)
+    assert "Slope -1.00 ." in text
+    assert "which is not a page" not in text
+    assert "at commit abcdef0123+: profile book, seed 1, cpu, float64; 12 s" in text
+
+
+def test_the_status_page_has_a_row_for_the_record(pages):
+    text = pages("status").find("table").get_text(" ", strip=True)
+    assert "Toy 0.1.0 abcdef0123+ book 1 cpu float64 12 340" in text
+
+
+def test_one_registry_makes_the_table_and_the_macros(pages):
+    registry = yaml.safe_load((ROOT / "book" / "notation.yml").read_text("utf-8"))
+    rows = pages("intro").select("article tbody tr")
+    assert len(rows) == len(registry["symbols"])
+    scripts = " ".join(script.get_text() for script in pages("toy").select("script"))
+    assert all(f'"{macro}"' in scripts for macro in registry["macros"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"measured": False}, "toy-claim: 0 measurements"),
+        ({"claims": []}, "claims.yml has no such claim"),
+        ({"claims": [CLAIM | {"verdict": "differs"}]}, "is agrees"),
+        ({"card": CARD.replace("toy-claim", "other")}, "no claim 'other'"),
+        ({"card": "# Toy"}, "claims without a card on any page: ['toy-claim']"),
+        ({"alt": "Slope {slpoe:.2f}"}, "the alt text quotes 'slpoe'"),
+    ],
+)
+def test_what_does_not_hold_stops_the_build(tmp_path, options, message):
+    status, said = build(tmp_path, **options)
+    assert status != 0
+    assert message in said
