@@ -133,6 +133,13 @@ def test_the_page_is_the_record_and_ends_in_its_provenance(pages):
     assert "at commit abcdef0123+: profile book, seed 1, cpu, float64; 12 s" in text
 
 
+def test_the_theme_keeps_the_launch_buttons(pages):
+    """Theme options would replace them all, were they not merged."""
+    links = [a["href"] for a in pages("toy").select(".article-header-buttons a[href]")]
+    assert [u for u in links if "mybinder" in u and u.endswith("book/toy.ipynb")]
+    assert [u for u in links if "colab" in u and u.endswith("book/toy.ipynb")]
+
+
 def test_the_status_page_has_a_row_for_the_record(pages):
     text = pages("status").find("table").get_text(" ", strip=True)
     assert "Toy 0.1.0 abcdef0123+ book 1 cpu float64 12 340" in text

@@ -15,7 +15,7 @@ from tables import table
 
 HEADER = (
     *("page", "version", "commit", "profile", "seed", "device", "dtype"),
-    *("time (s)", "peak memory (MiB)"),
+    *("time (s)", "peak (MiB)"),
 )
 
 
@@ -72,7 +72,7 @@ class StatusTable(SphinxDirective):
         if not shown:
             return [nodes.paragraph("", "No chapter has been recorded yet.")]
         rows = [_row(path) for path in shown]
-        return [table(self, HEADER, rows, (28, 8, 14, 8, 8, 8, 9, 8, 9))]
+        return [table(self, HEADER, rows, (20, 10, 15, 10, 8, 9, 10, 8, 10))]
 
     def _in_book(self, path: Path) -> bool:
         return f"book/{path.stem}" in self.env.found_docs
