@@ -124,7 +124,9 @@ def test_convolution_equals_a_plain_sum():
         padded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
         out = np.zeros((3, 4, 5))
         for r, c in np.ndindex(3, 3):
-            out += np.einsum("oi,ihw->ohw", kernel[..., r, c], padded[:, r : r + 4, c : c + 5])
+            out += np.einsum(
+                "oi,ihw->ohw", kernel[..., r, c], padded[:, r : r + 4, c : c + 5]
+            )
         return out + np.asarray(bias)[:, None, None]
 
     middle = np.tanh(plain(np.asarray(h), kernels[0, 0], biases[0, 0]))
@@ -165,7 +167,10 @@ def test_one_compilation_serves_every_weight():
 
 
 def test_gpu_agrees_with_cpu(gpu):
-    network, x = two_layer(32, 4, 8, dtype="float32", key=jr.key(8)), jnp.ones(4, "float32")
+    network, x = (
+        two_layer(32, 4, 8, dtype="float32", key=jr.key(8)),
+        jnp.ones(4, "float32"),
+    )
     cpu = jax.devices("cpu")[0]
     here, there = (
         eqx.filter_jit(lambda n, x: n(x))(*jax.device_put((network, x), device))

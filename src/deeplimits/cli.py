@@ -61,7 +61,8 @@ def _claims(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     experiment = experiments.find(options.experiment)
     config = _configure(experiment, options)
-    jax.config.update("jax_enable_x64", options.double)
+    if options.double:
+        jax.config.update("jax_enable_x64", True)
     identity = _identity(experiment.name, config, options)
     path = options.output or Path("runs", experiment.name, f"{identity}.nc")
     if path.exists():
@@ -96,8 +97,9 @@ def _configure(experiment: experiments.Experiment, options: argparse.Namespace) 
 
 def _identity(name: str, config: Any, options: argparse.Namespace) -> str:
     """A file name for one computation: the same for the same numbers."""
-    text = f"{name} {results.config_json(config)} {options.seed} {options.double}"
-    code = f"{__version__} {results.lock_hash()}"
+    text = f"{name} {results.config_json(config)} {options.seed}"
+    dtype = "float64" if jax.config.read("jax_enable_x64") else "float32"
+    code = f"{dtype} {__version__} {results.lock_hash()}"
     digest = hashlib.sha256(f"{text} {code}".encode()).hexdigest()
     return f"{options.profile}-{digest[:10]}"
 

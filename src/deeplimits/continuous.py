@@ -47,17 +47,23 @@ class NeuralODE(eqx.Module):
         if steps is not None and steps < 1:
             raise ValueError(f"steps must be positive: got {steps}.")
         controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
+        start = self.encoder(x)
+        zero, one = jnp.zeros((), start.dtype), jnp.ones((), start.dtype)
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(lambda s, h, block_at: block_at(s)(h)),
             diffrax.Tsit5() if solver is None else solver,
-            t0=0.0,
-            t1=1.0,
-            dt0=None if steps is None else 1.0 / steps,
-            y0=self.encoder(x),
+            t0=zero,
+            t1=one,
+            dt0=None if steps is None else one / steps,
+            y0=start,
             args=self.block_at,
-            saveat=diffrax.SaveAt(ts=times),
-            stepsize_controller=controller if steps is None else diffrax.ConstantStepSize(),
-            adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+            saveat=diffrax.SaveAt(ts=times.astype(start.dtype)),
+            stepsize_controller=controller
+            if steps is None
+            else diffrax.ConstantStepSize(),
+            adjoint=diffrax.RecursiveCheckpointAdjoint()
+            if adjoint is None
+            else adjoint,
             max_steps=2**16 if steps is None else steps + 1,
         )
         assert solution.ys is not None

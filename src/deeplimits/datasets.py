@@ -31,7 +31,7 @@ def torch_normals(
     of float32 may differ. Raises `ValueError` for a size that sixteen does not divide.
     """
     # The twister of the script, not a source of randomness for the book's experiments.
-    twister = np.random.RandomState(seed)  # noqa: NPY002
+    twister = np.random.RandomState(seed)
     draws = []
     for shape in shapes:
         size = int(np.prod(shape))

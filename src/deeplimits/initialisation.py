@@ -12,8 +12,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
+
+from .checks import require_finite
 
 Path = Callable[[Any], Any]
 Shape = Sequence[int]
@@ -60,9 +61,7 @@ def along_path(path: Path, depth: int) -> PyTree[Shaped[Array, "depth ..."]]:
     """
     _check(depth, ())
     samples = jax.vmap(path)(jnp.arange(depth) / depth)
-    for leaf in jax.tree.leaves(samples):
-        if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(leaf).all():
-            raise ValueError(f"the path is not finite at depth {depth}.")
+    require_finite(f"path at depth {depth}", samples)
     return samples
 
 
@@ -121,9 +120,11 @@ class LacunaryPath(eqx.Module):
 
     def __call__(self, s: Float[Array, ""]) -> Float[Array, "..."]:
         scale = 2.0 ** jnp.arange(self.levels, dtype=s.dtype)
-        # cos has period one in `s * scale`: reduce first, or large arguments lose digits
+        # cos has period one in `s * scale`: reduced first, it loses no digits
         phase = jnp.mod(s * scale, 1.0)
-        return self.direction * jnp.sum(scale**-self.gamma * jnp.cos(2 * jnp.pi * phase))
+        return self.direction * jnp.sum(
+            scale**-self.gamma * jnp.cos(2 * jnp.pi * phase)
+        )
 
 
 class PiecewiseConstant(eqx.Module):
@@ -165,7 +166,7 @@ def _cell(layers: PyTree, s: Float[Array, ""]) -> tuple[Array, Array]:
 
 
 def brownian_path(levels: int, shape: Shape, *, key: PRNGKeyArray) -> PiecewiseLinear:
-    r"""Brownian motion on $[0, 1]$ by Lévy's construction, to $2^{\text{levels}}$ steps.
+    r"""Brownian motion on $[0, 1]$: Lévy's construction to $2^{\text{levels}}$ steps.
 
     Level $j$ draws the midpoints of the intervals of length $2^{1-j}$ with standard
     deviation $2^{-(j+1)/2}$: more levels refine the same path.

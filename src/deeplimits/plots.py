@@ -1,19 +1,22 @@
 """One style for every figure; functions that take `ax` and data and return `ax`."""
 
+from typing import Any
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
-from jaxtyping import ArrayLike
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
+from numpy.typing import ArrayLike
 
 from .statistics import Slope
 
 # Okabe and Ito's colours in an order whose neighbours differ in grey as well; markers
 # and line styles tell the series apart where colour cannot.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#009E73", "#E69F00", "#000000", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 SEQUENTIAL = "cividis"
@@ -74,7 +77,12 @@ def rate(
         theory_label = f"predicted slope {predicted:g}"
         taken = theory_label in ax.get_legend_handles_labels()[1]
         ax.loglog(
-            x, theory, "k:", marker="none", lw=1.5, label=None if taken else theory_label
+            x,
+            theory,
+            "k:",
+            marker="none",
+            lw=1.5,
+            label=None if taken else theory_label,
         )
     return ax
 
@@ -88,12 +96,12 @@ def depth_profile(ax: Axes, values: ArrayLike, times: ArrayLike, **style) -> Axe
     """One weight against depth-time $s$, one line a training time, lighter = later."""
     values = np.asarray(values, float)
     s = np.arange(values.shape[1]) / values.shape[1]
-    options = {"marker": "none", "linestyle": "-"} | style
+    options: dict[str, Any] = {"marker": "none", "linestyle": "-"} | style
     for row, colour in zip(values, shades(len(values)), strict=True):
         ax.plot(s, row, color=colour, **options)
-    norm = mpl.colors.Normalize(float(np.min(times)), float(np.max(times)))
-    ramp = mpl.colors.ListedColormap(shades(256))
-    mappable = mpl.cm.ScalarMappable(norm, ramp)
+    norm = Normalize(float(np.min(times)), float(np.max(times)))
+    ramp = ListedColormap(shades(256))
+    mappable = ScalarMappable(norm, ramp)
     ax.figure.colorbar(mappable, ax=ax, label="iteration")
     ax.set_xlabel("depth-time $s = k/L$")
     return ax
@@ -112,12 +120,9 @@ def heat_map(
     """`z` of shape `(len(y), len(x))` as colours, with a colour bar named `label`."""
     low, high = limits if limits is not None else (None, None)
     z = np.ma.masked_invalid(np.asarray(z, float))
-    if logarithmic:
-        z = np.ma.masked_less_equal(z, 0)
-        scale = {"norm": LogNorm(low, high)}
-    else:
-        scale = {"vmin": low, "vmax": high}
-    mesh = ax.pcolormesh(x, y, z, shading="nearest", rasterized=True, **scale)
+    z = np.ma.masked_less_equal(z, 0) if logarithmic else z
+    norm = LogNorm(low, high) if logarithmic else Normalize(low, high)
+    mesh = ax.pcolormesh(x, y, z, shading="nearest", rasterized=True, norm=norm)
     ax.grid(False)
     ax.figure.colorbar(mesh, ax=ax, label=label)
     return ax

@@ -40,7 +40,9 @@ def named_activation(name: str | Activation) -> Activation:
     if callable(name):
         return name
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}.")
+        raise ValueError(
+            f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}."
+        )
     return ACTIVATIONS[name]
 
 
@@ -71,7 +73,9 @@ class OneLayer(AbstractBlock):
         activation: str | Activation = "tanh",
     ):
         if weight.ndim < 2 or weight.shape[-1] != weight.shape[-2]:
-            raise ValueError(f"weight must be (depth, width, width): got {weight.shape}.")
+            raise ValueError(
+                f"weight must be (depth, width, width): got {weight.shape}."
+            )
         if bias is None:
             bias = jnp.zeros(weight.shape[:-1], weight.dtype)
         if bias.shape != weight.shape[:-1]:
@@ -161,7 +165,9 @@ class Convolution(AbstractBlock):
     def __call__(
         self, h: Float[Array, "channels height width"]
     ) -> Float[Array, "channels height width"]:
-        h = self.activation(convolve(h, self.kernels[0]) + self.biases[0, :, None, None])
+        h = self.activation(
+            convolve(h, self.kernels[0]) + self.biases[0, :, None, None]
+        )
         return convolve(h, self.kernels[1]) + self.biases[1, :, None, None]
 
 
@@ -252,8 +258,9 @@ class ResNet(eqx.Module):
         return jax.lax.scan(layer, self.encoder(x), (self.steps, self.block))
 
     def trajectory(self, x: Array) -> Array:
-        """Every hidden state $h_0, …, h_L$, stacked on a leading axis of size $L + 1$."""
+        """The hidden states $h_0, …, h_L$, on a leading axis of size $L + 1$."""
         _, hidden = self._scan(x, keep=True)
+        assert hidden is not None
         return jnp.concatenate([self.encoder(x)[None], hidden])
 
     def __call__(self, x: Array) -> Array:

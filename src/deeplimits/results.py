@@ -28,7 +28,15 @@ def _root() -> Path:
 
 def commit() -> str:
     """The checkout's commit, with "+" where tracked files differ; else "unknown"."""
-    git = ["git", "-C", str(_root()), "describe", "--always", "--dirty=+", "--abbrev=10"]
+    git = [
+        "git",
+        "-C",
+        str(_root()),
+        "describe",
+        "--always",
+        "--dirty=+",
+        "--abbrev=10",
+    ]
     try:
         answer = subprocess.run(
             [*git, "--exclude=*"], capture_output=True, text=True, check=True
@@ -113,5 +121,7 @@ def load(path: str | os.PathLike) -> xr.Dataset:
     except Exception as error:  # h5py raises whatever the damaged bytes provoke
         raise ValueError(f"{path} is truncated or no netCDF file ({error}).") from error
     if dataset.attrs.get("checksum") != found:
-        raise ValueError(f"{path} was edited after it was written: its checksum differs.")
+        raise ValueError(
+            f"{path} was edited after it was written: its checksum differs."
+        )
     return dataset

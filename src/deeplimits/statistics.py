@@ -5,12 +5,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 from scipy import stats
+
+from .checks import require_finite
 
 
 class Slope(NamedTuple):
-    """A fitted exponent, its confidence interval, and the line $\\log y$ on $\\log x$."""
+    """A fitted exponent, its confidence interval, and the intercept of the fit."""
 
     value: float
     low: float
@@ -57,18 +60,23 @@ def _fit(x: np.ndarray, y: np.ndarray, level: float) -> Slope:
         (value, intercept), error = fits.mean(0), stats.sem(fits[:, 0])
         freedom = len(fits) - 1
     else:
-        fit = stats.linregress(x, y)
-        value, intercept, error, freedom = fit.slope, fit.intercept, fit.stderr, len(x) - 2
+        # in this order: slope, intercept, correlation, p-value, standard error
+        value, intercept, _, _, error = np.array(stats.linregress(x, y), float)
+        freedom = len(x) - 2
     half = stats.t.ppf((1 + level) / 2, freedom) * error
-    return Slope(float(value), float(value - half), float(value + half), float(intercept))
+    return Slope(
+        float(value), float(value - half), float(value + half), float(intercept)
+    )
 
 
-def mean_interval(samples: ArrayLike, *, level: float = 0.95) -> tuple[float, float, float]:
+def mean_interval(
+    samples: ArrayLike, *, level: float = 0.95
+) -> tuple[float, float, float]:
     """The mean of independent samples and Student's interval: `(mean, low, high)`."""
     samples = np.asarray(samples, float)
     if samples.ndim != 1 or samples.size < 2 or not np.isfinite(samples).all():
         raise ValueError(
-            f"an interval needs two or more finite samples in one axis: {samples.shape}."
+            f"an interval needs two or more finite samples in a row: {samples.shape}."
         )
     half = stats.t.ppf((1 + level) / 2, samples.size - 1) * stats.sem(samples)
     return samples.mean(), samples.mean() - half, samples.mean() + half
@@ -77,25 +85,25 @@ def mean_interval(samples: ArrayLike, *, level: float = 0.95) -> tuple[float, fl
 def _flat(weights: Float[Array, "depth ..."]) -> Float[Array, "depth entries"]:
     if weights.ndim < 1 or weights.shape[0] < 2:
         raise ValueError(f"need two or more layers on the first axis: {weights.shape}.")
-    if not isinstance(weights, jax.core.Tracer) and not np.isfinite(weights).all():
-        raise ValueError("the weights are not finite.")
+    require_finite("weights", weights)
     return weights.reshape(weights.shape[0], -1)
 
 
 def successive_distances(weights: Float[Array, "depth ..."]) -> Float[Array, " gaps"]:
-    r"""The distances $\|Z_{k+1} - Z_k\|_F$ of neighbouring layers, $k = 1, …, L - 1$."""
+    r"""$\|Z_{k+1} - Z_k\|_F$ for the neighbouring layers $k = 1, \dots, L - 1$."""
     return jnp.linalg.norm(jnp.diff(_flat(weights), axis=0), axis=1)
 
 
 def root_sum_of_squares(distances: Float[Array, " gaps"]) -> Float[Array, ""]:
-    r"""$\bigl(\sum_k d_k^2\bigr)^{1/2}$: of order $L^{-1/2}$ where every $d_k \sim 1/L$."""
+    r"""$(\sum_k d_k^2)^{1/2}$: of order $L^{-1/2}$ where every $d_k \sim 1/L$."""
     return jnp.sqrt(jnp.sum(distances**2))
 
 
 def p_variation(weights: Float[Array, "depth ..."], p: float) -> Float[Array, ""]:
     r"""The $p$-variation along depth, over every subset of the layers,
 
-    $$ \Bigl(\max_{k_0 < \dots < k_r} \sum_i \|Z_{k_i} - Z_{k_{i-1}}\|_F^p\Bigr)^{1/p}, $$
+    $$ \Bigl(\max_{k_0 < \dots < k_r}
+       \sum_i \|Z_{k_i} - Z_{k_{i-1}}\|_F^p\Bigr)^{1/p}, $$
 
     by dynamic programming over the last chosen layer. Bounded in $L$ for weights that
     converge to a path of finite $p$-variation.
@@ -106,7 +114,7 @@ def p_variation(weights: Float[Array, "depth ..."], p: float) -> Float[Array, ""
     layers = jnp.arange(points.shape[0])
 
     def extend(best, k):
-        distances = jnp.linalg.norm(points - points[k], axis=1)
+        distances = jnp.linalg.norm(points - points[k][None], axis=1)
         candidates = jnp.where(layers < k, best + distances**p, 0)
         return best.at[k].set(candidates.max()), None
 
@@ -124,7 +132,9 @@ def depth_distance(
     exact for any two depths: both are constant between the merged breakpoints.
     """
     if first.shape[1:] != second.shape[1:]:
-        raise ValueError(f"layers differ in shape: {first.shape[1:]}, {second.shape[1:]}.")
+        raise ValueError(
+            f"layers differ in shape: {first.shape[1:]}, {second.shape[1:]}."
+        )
     a, b = first.shape[0], second.shape[0]
     # breakpoints as integers over the common denominator a * b
     ends = np.union1d(np.arange(1, a + 1) * b, np.arange(1, b + 1) * a)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from tqdm.auto import tqdm
 
+from .checks import require_finite
 from .files import atomic
 
 Loss = Callable[[Any, Any, PRNGKeyArray | None], Float[Array, ""]]
@@ -30,11 +32,13 @@ def mean_square(model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None 
 def mean_square_entry(
     model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None
 ):
-    r"""`mean_square` divided by the dimension of the targets: the mean of all entries."""
+    r"""The mean of all entries' squares: `mean_square` over the targets' dimension."""
     return mean_square(model, data) / data[1][0].size
 
 
-def cross_entropy(model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None):
+def cross_entropy(
+    model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None
+):
     r"""$\ell = -\frac1n \sum_i \log \operatorname{softmax}(F(x_i))_{y_i}$."""
     x, labels = data
     logits = jax.vmap(model)(x)
@@ -42,19 +46,22 @@ def cross_entropy(model: Any, data: tuple[Array, Array], key: PRNGKeyArray | Non
 
 
 def on_batches(loss: Loss, size: int) -> Loss:
-    """`loss` on a fresh batch of `size` examples, drawn without replacement each step."""
+    """`loss` on `size` examples, drawn anew without replacement at each step."""
     if size < 1:
         raise ValueError(f"a batch needs a positive size: got {size}.")
 
     def batch_loss(model, data, key):
-        chosen = jr.choice(key, jax.tree.leaves(data)[0].shape[0], (size,), replace=False)
+        chosen = jr.choice(
+            key, jax.tree.leaves(data)[0].shape[0], (size,), replace=False
+        )
         return loss(model, jax.tree.map(lambda a: a[chosen], data), None)
 
     return batch_loss
 
 
 def depth_factor() -> optax.GradientTransformation:
-    r"""Multiply the gradients of the layers by $L$: the flow $\dot Z_k = -L\,\partial_{Z_k}\ell$.
+    r"""Multiply the gradients of the layers by $L$, for the flow
+    $\dot Z_k = -L\,\partial_{Z_k} \ell$.
 
     The factor undoes the step $1/L$, so that every layer moves by an amount that does
     not depend on depth. Put it before the learning rate in `optax.chain`; with
@@ -130,11 +137,9 @@ def train(
         raise ValueError(
             f"steps must be a positive multiple of every: {steps=}, {every=}."
         )
-    _check_finite("model", model)
-    _check_finite("data", data)
-    if callable(trainable) and trainable is not eqx.is_inexact_array:
-        trainable = trainable(model)
-    params, fixed = eqx.partition(model, trainable)
+    require_finite("model", model)
+    require_finite("data", data)
+    params, fixed = eqx.partition(model, _filter(model, trainable))
     record = _nothing if record is None else record
     each = eqx.filter_vmap if ensemble else _plain
     sizes = (every, min(chunk or -(-steps // (20 * every)), steps // every), ensemble)
@@ -155,18 +160,58 @@ def train(
     return _finish(model, state, kept, each(record)(model), every, ensemble)
 
 
+def flow(
+    model: Any,
+    data: PyTree,
+    loss: Loss,
+    times: Float[Array, " times"],
+    *,
+    rule: optax.GradientTransformation | None = None,
+    trainable: PyTree | Callable[[Any], PyTree] = eqx.is_inexact_array,
+    solver: diffrax.AbstractSolver | None = None,
+    tolerance: float = 1e-8,
+) -> Any:
+    r"""The gradient flow $\dot Z_k = -L\,\partial_{Z_k} \ell$ from training time 0.
+
+    Returns the model at the increasing `times`, stacked on a leading axis.
+    `rule` turns gradients into the direction of motion (a stateless transformation of
+    optax; by default `depth_factor`, and `optax.chain(depth_factor(), optax.clip(c))`
+    is the clipped flow). The flow is integrated by diffrax to the `tolerance`.
+    Source: `marion2024`, equations (4) and (5).
+    """
+    params, fixed = eqx.partition(model, _filter(model, trainable))
+    rule = depth_factor() if rule is None else rule
+
+    def velocity(t, params, args):
+        grads = jax.grad(lambda p: loss(eqx.combine(p, fixed), data, None))(params)
+        return jax.tree.map(jnp.negative, rule.update(grads, rule.init(params))[0])
+
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(velocity),
+        diffrax.Tsit5() if solver is None else solver,
+        t0=0.0,
+        t1=times[-1],
+        dt0=None,
+        y0=params,
+        saveat=diffrax.SaveAt(ts=times),
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+        max_steps=2**16,
+    )
+    return eqx.combine(solution.ys, fixed)
+
+
+def _filter(model: Any, trainable: PyTree | Callable[[Any], PyTree]) -> PyTree:
+    if callable(trainable) and trainable is not eqx.is_inexact_array:
+        return trainable(model)
+    return trainable
+
+
 def _nothing(model: Any) -> None:
     return None
 
 
 def _plain(function: Callable) -> Callable:
     return function
-
-
-def _check_finite(name: str, tree: PyTree) -> None:
-    for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
-        if not bool(jnp.isfinite(leaf).all()):
-            raise ValueError(f"the {name} holds NaN or infinity: an array {leaf.shape}.")
 
 
 def _start(params: PyTree, optimiser: optax.GradientTransformation) -> _State:
@@ -270,7 +315,7 @@ class _Checkpoint(NamedTuple):
         if self.path is None or not self.path.exists():
             return state, []
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with open(self.path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 found = str(file["signature"])
                 arrays = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:

@@ -26,7 +26,9 @@ class Experiment:
 
     def __post_init__(self):
         if tuple(self.presets) != PROFILES:
-            raise ValueError(f"{self.name} needs presets {PROFILES}: {list(self.presets)}.")
+            raise ValueError(
+                f"{self.name} needs presets {PROFILES}: {list(self.presets)}."
+            )
 
     def preset(self, profile: str) -> Any:
         """The configuration of that profile."""

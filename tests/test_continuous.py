@@ -1,0 +1,104 @@
+"""Laws of the limit: the Euler rate, the adjoint, conversion both ways."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from deeplimits import continuous, initialisation, statistics
+from deeplimits.residual import Matrix, OneLayer, ResNet, TwoLayer
+
+
+def smooth_ode(key):
+    v_key, w_key = jr.split(key)
+    v = initialisation.SmoothPath((3, 4), 0.3, key=v_key)
+    w = initialisation.SmoothPath((4, 3), 0.3, key=w_key)
+    return continuous.NeuralODE(lambda s: TwoLayer(v(s), w(s), activation="tanh"))
+
+
+def test_euler_rate_is_one():
+    ode, x = smooth_ode(jr.key(0)), jnp.asarray([0.5, -1.0, 2.0])
+    limit = ode(x, tolerance=1e-11)
+    depths = [32, 64, 128, 256]
+    gaps = [
+        float(jnp.linalg.norm(continuous.to_network(ode, L)(x) - limit)) for L in depths
+    ]
+    assert statistics.loglog_slope(depths, gaps).value == pytest.approx(-1, abs=0.06)
+
+
+def test_linear_ode_is_the_matrix_exponential(dtype):
+    a = jnp.asarray([[0.0, -2.0, 0.3], [1.0, 0.1, 0.0], [0.5, 0.0, -1.0]], dtype)
+    block = OneLayer(jnp.broadcast_to(a, (4, 3, 3)), activation="identity")
+    ode = continuous.from_network(ResNet(block))
+    x = jnp.asarray([1.0, 2.0, -1.0], dtype)
+    tolerance = {"float32": 1e-5, "float64": 1e-11}[dtype]
+    found = ode(x, tolerance=tolerance)
+    assert found.dtype == dtype
+    expected = jax.scipy.linalg.expm(a) @ x
+    # the solver's tolerance is local: allow its accumulation
+    np.testing.assert_allclose(found, expected, rtol=20 * tolerance)
+
+
+@pytest.mark.parametrize("interpolation", ["constant", "linear"])
+def test_network_to_ode_and_back(interpolation):
+    v_key, w_key, x_key = jr.split(jr.key(1), 3)
+    block = TwoLayer(jr.normal(v_key, (7, 3, 4)), jr.normal(w_key, (7, 4, 3)))
+    network = ResNet(block, Matrix(jnp.eye(3, 2)), Matrix(jnp.eye(1, 3)))
+    back = continuous.to_network(continuous.from_network(network, interpolation), 7)
+    x = jr.normal(x_key, (2,))
+    np.testing.assert_allclose(back(x), network(x), rtol=1e-10)
+
+
+def test_equal_euler_steps_are_the_network():
+    ode, x = smooth_ode(jr.key(2)), jnp.asarray([0.5, -1.0, 2.0])
+    network = continuous.to_network(ode, 16)
+    euler = ode.trajectory(x, jnp.arange(17) / 16, solver=diffrax.Euler(), steps=16)
+    np.testing.assert_allclose(euler, network.trajectory(x), rtol=1e-10)
+
+
+def test_adjoint_states_are_the_gradients_at_every_depth():
+    network = continuous.to_network(smooth_ode(jr.key(3)), 9)
+    x, direction = jnp.asarray([0.5, -1.0, 2.0]), jnp.asarray([1.0, 0.0, -3.0])
+    adjoints = continuous.adjoint_states(network, x, direction)
+    assert adjoints.shape == (10, 3)
+    hidden = network.trajectory(x)
+    for k in (0, 4, 8):
+        rest = jax.tree.map(lambda z, k=k: z[k:], network.block)
+        tail = ResNet(rest, beta=0.0, scale=jnp.asarray(1 / 9))
+        expected = jax.grad(lambda h, tail=tail: tail(h) @ direction)(hidden[k])
+        np.testing.assert_allclose(adjoints[k], expected, rtol=1e-9)
+
+
+def test_adjoints_agree_on_the_gradient():
+    v_key, w_key = jr.split(jr.key(4))
+    block = TwoLayer(jr.normal(v_key, (5, 2, 3)), jr.normal(w_key, (5, 3, 2)))
+    ode = continuous.from_network(ResNet(block))
+    x = jnp.asarray([0.4, -0.2])
+
+    def gradient(adjoint):
+        def value(layers):
+            moved = eqx.tree_at(lambda o: o.block_at.layers, ode, layers)
+            return jnp.sum(moved(x, tolerance=1e-9, adjoint=adjoint) ** 2)
+
+        return jax.grad(value)(block)
+
+    direct = gradient(diffrax.RecursiveCheckpointAdjoint())
+    solved = gradient(diffrax.BacksolveAdjoint())
+    for a, b in zip(jax.tree.leaves(direct), jax.tree.leaves(solved), strict=True):
+        # backwards, the kinks of the weights cost the adaptive solver accuracy
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_other_scalings_have_another_limit():
+    block = OneLayer(jnp.ones((3, 2, 2)))
+    with pytest.raises(ValueError, match=r"beta=0\.5"):
+        continuous.from_network(ResNet(block, beta=0.5))
+    with pytest.raises(ValueError, match="a trained scale"):
+        continuous.from_network(ResNet(block, scale=jnp.ones(3)))
+    with pytest.raises(ValueError, match="unknown interpolation 'cubic'"):
+        continuous.from_network(ResNet(block), "cubic")
+    with pytest.raises(ValueError, match="steps must be positive: got 0"):
+        continuous.from_network(ResNet(block))(jnp.ones(2), steps=0)

@@ -1,0 +1,66 @@
+"""The figures' functions: what they draw, and that the style is readable in grey."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from deeplimits import plots, statistics
+
+
+@pytest.fixture
+def ax():
+    mpl.use("agg")
+    with mpl.rc_context():
+        plots.use_style()
+        figure, ax = plt.subplots()
+        yield ax
+        plt.close(figure)
+
+
+def test_rate_draws_points_fit_and_prediction(ax):
+    x = np.array([2.0, 4.0, 8.0])
+    slope = statistics.loglog_slope(x, 1 / x)
+    assert plots.rate(ax, x, 1 / x, slope=slope, predicted=-1.0) is ax
+    labels = [text for text in ax.get_legend_handles_labels()[1]]
+    assert labels == ["measured: slope -1.00", "predicted slope -1"]
+    theory = ax.lines[-1].get_ydata()
+    assert np.log(theory[-1] / theory[0]) / np.log(4) == pytest.approx(-1)
+
+
+def test_rate_of_repeats_draws_their_range(ax):
+    y = np.array([[1.0, 0.5, 0.2], [4.0, 2.0, 0.8]])
+    plots.rate(ax, [2.0, 4.0, 8.0], y)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [2.0, 1.0, 0.4])
+    assert len(ax.collections) == 1
+
+
+def test_neighbouring_colours_differ_in_grey():
+    def grey(colour):
+        return mpl.colors.to_rgb(colour) @ np.array([0.299, 0.587, 0.114])
+
+    levels = [grey(colour) for colour in plots.COLOURS]
+    assert min(abs(np.diff(levels))) > 0.1
+    assert len(set(plots._MARKERS)) == len(plots.COLOURS)
+
+
+def test_shades_grow_lighter():
+    light = plots.shades(6)[:, :3] @ np.array([0.299, 0.587, 0.114])
+    assert (np.diff(light) > 0).all()
+
+
+def test_profiles_maps_and_grids(ax):
+    plots.depth_profile(ax, np.arange(12.0).reshape(3, 4), [0, 5, 10])
+    assert len(ax.lines) == 3
+    z = np.array([[1.0, np.nan], [0.0, 10.0]])
+    plots.heat_map(ax, [1, 2], [3, 4], z, label="distance")
+    assert ax.collections[-1].get_array().mask.tolist() == [
+        [False, True],
+        [True, False],
+    ]
+    grid = np.stack(np.meshgrid(np.arange(3.0), np.arange(4.0)), axis=-1)
+    before = len(ax.collections)
+    plots.flow_grid(ax, grid)
+    rows, columns = ax.collections[before:]
+    assert len(rows.get_segments()) == 4
+    assert len(columns.get_segments()) == 3

@@ -1,0 +1,81 @@
+"""Laws of archived results: what is written comes back, and damage shows."""
+
+import dataclasses
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from deeplimits import results
+from deeplimits.files import atomic
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    depths: tuple[int, ...] = (2, 4)
+    rate: float = 0.1
+
+
+@pytest.fixture
+def saved(tmp_path):
+    dataset = xr.Dataset(
+        {"error": (("model", "depth"), np.array([[0.5, 0.25], [1.0, 0.5]]))},
+        coords={"depth": [2, 4], "model": ["tied", "independent"]},
+        attrs={"note": "two models"},
+    )
+    path = tmp_path / "deep" / "run.nc"
+    results.save(dataset, path, config=Config(), seed=3, wall_seconds=1.25)
+    return dataset, path
+
+
+def test_what_is_written_comes_back_with_its_provenance(saved):
+    dataset, path = saved
+    loaded = results.load(path)
+    xr.testing.assert_equal(loaded, dataset)
+    assert loaded.attrs["config"] == '{"depths": [2, 4], "rate": 0.1}'
+    assert loaded.attrs["seed"] == "3"
+    assert loaded.attrs["wall_seconds"] == "1.2"
+    assert {"version", "commit", "device", "dtype", "lock", "jax", "note"} <= set(
+        loaded.attrs
+    )
+    assert [p.name for p in path.parent.iterdir()] == ["run.nc"]
+
+
+def test_an_edited_value_is_refused(saved):
+    _, path = saved
+    with h5py.File(path, "r+") as file:
+        file["error"][0, 0] = 0.51
+    with pytest.raises(ValueError, match="edited after it was written"):
+        results.load(path)
+
+
+def test_an_edited_attribute_is_refused(saved):
+    _, path = saved
+    with h5py.File(path, "r+") as file:
+        file.attrs["seed"] = "4"
+    with pytest.raises(ValueError, match="edited after it was written"):
+        results.load(path)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5])
+def test_a_truncated_file_is_refused(saved, keep):
+    _, path = saved
+    content = path.read_bytes()
+    path.write_bytes(content[: keep if isinstance(keep, int) else len(content) // 2])
+    with pytest.raises(ValueError, match="truncated or no netCDF file"):
+        results.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no archived result .*absent\.nc"):
+        results.load(tmp_path / "absent.nc")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), atomic(path) as temporary:
+        temporary.unlink()  # what was to replace the file is not there
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

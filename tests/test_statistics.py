@@ -1,0 +1,107 @@
+"""Laws of the measurements."""
+
+import itertools
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from scipy import stats
+
+from deeplimits import statistics
+
+
+def test_slope_of_an_exact_power_law():
+    x = np.array([2.0, 5.0, 9.0, 30.0])
+    slope = statistics.loglog_slope(x, 3 * x**-1.5)
+    assert slope.value == pytest.approx(-1.5, abs=1e-12)
+    assert slope.high - slope.low < 1e-6
+    np.testing.assert_allclose(slope.line(x), 3 * x**-1.5)
+
+
+def test_window_keeps_what_lies_inside():
+    x = np.array([1.0, 10.0, 20.0, 40.0, 80.0])
+    y = np.where(x > 5, x**-1.0, 100.0)
+    assert statistics.loglog_slope(x, y, window=(5.0, 80.0)).value == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("repeats", [1, 6])
+def test_interval_covers_the_truth_as_often_as_it_says(repeats):
+    rng = np.random.default_rng(0)
+    x = 2.0 ** np.arange(6)
+    hits = 0
+    for _ in range(400):
+        y = x**-0.5 * np.exp(0.1 * rng.normal(size=(repeats, 6)))
+        slope = statistics.loglog_slope(x, y[0] if repeats == 1 else y, level=0.9)
+        hits += slope.low <= -0.5 <= slope.high
+    # 400 trials of probability 0.9: five standard errors are 0.075
+    assert abs(hits / 400 - 0.9) < 0.075
+
+
+def test_mean_interval_is_students():
+    samples = np.array([1.0, 2.0, 4.0])
+    mean, low, high = statistics.mean_interval(samples)
+    expected = stats.t.interval(0.95, 2, mean, stats.sem(samples))
+    np.testing.assert_allclose((low, high), expected)
+
+
+def test_successive_distances_of_a_line(dtype):
+    direction = jnp.asarray([[3.0, 0.0], [0.0, 4.0]], dtype)
+    weights = jnp.arange(5, dtype=dtype)[:, None, None] / 5 * direction[None]
+    distances = statistics.successive_distances(weights)
+    np.testing.assert_allclose(distances, np.full(4, 1.0), rtol=1e-5)
+    rss = statistics.root_sum_of_squares(distances)
+    assert float(rss) == pytest.approx(2.0, rel=1e-5)
+
+
+def test_p_variation_is_the_maximum_over_all_subsets():
+    weights = jr.normal(jr.key(0), (7, 2))
+    for p in (1.0, 2.0, 3.5):
+        best = 0.0
+        for size in range(2, 8):
+            for chosen in itertools.combinations(range(7), size):
+                gaps = np.linalg.norm(
+                    np.diff(np.asarray(weights)[list(chosen)], axis=0), axis=1
+                )
+                best = max(best, np.sum(gaps**p) ** (1 / p))
+        assert float(statistics.p_variation(weights, p)) == pytest.approx(
+            best, rel=1e-10
+        )
+
+
+def test_depth_distance_is_exact_for_any_two_depths():
+    a, b = jr.normal(jr.key(1), (4, 3)), jr.normal(jr.key(2), (6, 3))
+    # both are constant on twelfths of depth
+    gaps = np.repeat(np.asarray(a), 3, 0) - np.repeat(np.asarray(b), 2, 0)
+    expected = np.sqrt(np.mean(np.sum(gaps**2, 1)))
+    assert float(statistics.depth_distance(a, b)) == pytest.approx(expected, rel=1e-12)
+    assert float(statistics.depth_distance(a, jnp.repeat(a, 5, 0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: statistics.loglog_slope([1, 2, 4], [1, 0, 2]), "positive, finite"),
+        (
+            lambda: statistics.loglog_slope([1, 2, 4], [1, np.nan, 2]),
+            "positive, finite",
+        ),
+        (lambda: statistics.loglog_slope([1, 2], [1, 2]), "three points: 2"),
+        (lambda: statistics.loglog_slope([1, 2, 4], [1, 2]), r"\(3,\), \(2,\)"),
+        (lambda: statistics.loglog_slope([1, 2, 4], np.ones((1, 3))), "two rows"),
+        (lambda: statistics.mean_interval([1.0]), "two or more"),
+        (lambda: statistics.successive_distances(jnp.ones((1, 2))), r"\(1, 2\)"),
+        (
+            lambda: statistics.successive_distances(jnp.asarray([1.0, jnp.nan])),
+            "weights holds NaN",
+        ),
+        (lambda: statistics.p_variation(jnp.ones((3, 2)), 0.5), "got 0.5"),
+        (
+            lambda: statistics.depth_distance(jnp.ones((3, 2)), jnp.ones((3, 1))),
+            r"\(2,\), \(1,\)",
+        ),
+    ],
+)
+def test_errors(call, message, as_in_use):
+    with pytest.raises(ValueError, match=message):
+        call()

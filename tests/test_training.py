@@ -1,0 +1,332 @@
+"""Laws of training: exact replay, the factor L, divergence, resumption."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+from deeplimits import initialisation, training
+from deeplimits.residual import Matrix, ResNet, TwoLayer
+
+
+def problem(depth=4, n=5, q=3, m=6, *, key, outer=0.0, **options):
+    v_key, w_key, x_key, y_key = jr.split(key, 4)
+    v = outer * jr.normal(v_key, (depth, q, m))
+    w = initialisation.tied(depth, (m, q), key=w_key)
+    network = ResNet(TwoLayer(v, w, activation="tanh"), **options)
+    return network, (jr.normal(x_key, (n, q)), jr.normal(y_key, (n, q)))
+
+
+def numpy_descent(v, w, x, y, rate, steps):
+    """Gradient descent of equation (3) with tanh, written out by hand in NumPy."""
+    (depth, q, m), n = v.shape, len(x)
+    losses = []
+    for _ in range(steps):
+        states, inner = [x], []
+        for k in range(depth):
+            inner.append(np.tanh(states[-1] @ w[k].T / np.sqrt(q)))
+            states.append(states[-1] + inner[-1] @ v[k].T / np.sqrt(m) / depth)
+        losses.append(np.sum((states[-1] - y) ** 2) / n)
+        p = 2 * (states[-1] - y) / n
+        dv, dw = np.zeros_like(v), np.zeros_like(w)
+        for k in reversed(range(depth)):
+            dv[k] = p.T @ inner[k] / np.sqrt(m) / depth
+            back = (p @ v[k]) * (1 - inner[k] ** 2) / np.sqrt(m) / depth
+            dw[k] = back.T @ states[k] / np.sqrt(q)
+            p = p + back @ w[k] / np.sqrt(q)
+        v, w = v - depth * rate * dv, w - depth * rate * dw
+    return v, w, np.array(losses)
+
+
+def test_replays_an_external_run_exactly():
+    network, (x, y) = problem(depth=6, outer=0.5, key=jr.key(0))
+    v, w, losses = numpy_descent(
+        *map(np.asarray, (network.block.outer, network.block.inner, x, y)), 0.05, 300
+    )
+    rule = optax.chain(training.depth_factor(), optax.sgd(0.05))
+    run = training.train(
+        network, (x, y), training.mean_square, rule, 300, trainable=training.only_layers
+    )
+    np.testing.assert_allclose(run.losses, losses, rtol=1e-9)
+    np.testing.assert_allclose(run.model.block.outer, v, rtol=1e-9)
+    np.testing.assert_allclose(run.model.block.inner, w, rtol=1e-9)
+
+
+def test_losses_by_hand():
+    network, (x, y) = problem(key=jr.key(1))  # outer weights 0: the identity
+    squares = np.sum((np.asarray(x) - np.asarray(y)) ** 2)
+    assert float(training.mean_square(network, (x, y))) == pytest.approx(squares / 5)
+    entry = float(training.mean_square_entry(network, (x, y)))
+    assert entry == pytest.approx(squares / 15)
+    labels = jnp.asarray([0, 2, 1, 1, 0])
+    log_softmax = np.asarray(x) - np.log(np.exp(np.asarray(x)).sum(1, keepdims=True))
+    expected = -log_softmax[np.arange(5), labels].mean()
+    found = float(training.cross_entropy(network, (x, labels)))
+    assert found == pytest.approx(expected)
+
+
+def test_tied_layers_stay_equal_but_for_order_one_over_depth():
+    """The factor L makes the motion of a layer independent of the depth."""
+    rule = optax.chain(training.depth_factor(), optax.sgd(0.1))
+
+    def moved(depth):
+        network, data = problem(depth=depth, key=jr.key(2))
+        run = training.train(network, data, training.mean_square, rule, 20)
+        return float(jnp.linalg.norm(run.model.block.outer[depth // 2]))
+
+    assert moved(64) == pytest.approx(moved(16), rel=0.05)
+
+
+def test_records_are_of_the_steps_they_name():
+    network, data = problem(key=jr.key(3))
+    record = lambda m: {"v": m.block.outer.sum(), "w": m.block.inner[0]}  # noqa: E731
+    rule = optax.sgd(0.1)
+    all_steps = training.train(
+        network, data, training.mean_square, rule, 12, record=record
+    )
+    some = training.train(
+        network, data, training.mean_square, rule, 12, record=record, every=3, chunk=3
+    )
+    assert some.recorded.tolist() == [0, 3, 6, 9, 12]
+    np.testing.assert_allclose(some.records["v"], all_steps.records["v"][::3])
+    np.testing.assert_allclose(some.records["w"], all_steps.records["w"][::3])
+    np.testing.assert_allclose(some.losses, all_steps.losses)
+    np.testing.assert_allclose(some.records["w"][-1], some.model.block.inner[0])
+
+
+def test_divergence_ends_the_run_and_keeps_its_records():
+    network, data = problem(outer=1.0, key=jr.key(4))
+    run = training.train(
+        network,
+        data,
+        training.mean_square,
+        optax.sgd(1e6),
+        400,
+        record=lambda m: m.depth,
+    )
+    assert run.diverged
+    assert 0 < run.steps < 400
+    assert len(run.losses) == run.steps
+    assert np.isfinite(run.losses).all()
+    assert len(run.records) == run.steps + 1
+
+
+@pytest.fixture
+def lenient():
+    """Optax's Adam raises a float to an integer, which strict promotion forbids."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def test_ensemble_members_are_the_single_runs(lenient):
+    rule = optax.adam(0.01)
+    members = [problem(key=jr.key(seed)) for seed in (5, 6, 7)]
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *members)
+    run = training.train(
+        *stacked,
+        training.mean_square,
+        rule,
+        10,
+        record=lambda m: m.block.outer.sum(),
+        ensemble=True,
+        every=2,
+    )
+    assert run.records.shape == (3, 6)
+    assert run.losses.shape == (3, 10)
+    for i, (network, data) in enumerate(members):
+        single = training.train(
+            network,
+            data,
+            training.mean_square,
+            rule,
+            10,
+            record=lambda m: m.block.outer.sum(),
+            every=2,
+        )
+        np.testing.assert_allclose(run.losses[i], single.losses, rtol=1e-9)
+        np.testing.assert_allclose(run.records[i], single.records, rtol=1e-9)
+
+
+def test_frozen_maps_do_not_move():
+    maps = {"encoder": Matrix(jnp.eye(3)), "decoder": Matrix(jnp.eye(3))}
+    network, data = problem(key=jr.key(8), **maps)
+    rule = optax.chain(training.depth_factor(), optax.sgd(0.1))
+    free = training.train(network, data, training.mean_square, rule, 3).model
+    held = training.train(
+        network, data, training.mean_square, rule, 3, trainable=training.only_layers
+    ).model
+    assert not np.allclose(free.decoder.weight, np.eye(3))
+    np.testing.assert_array_equal(held.decoder.weight, np.eye(3))
+
+
+def test_clipping_bounds_every_step():
+    network, data = problem(outer=1.0, key=jr.key(9))
+    rule = optax.chain(training.depth_factor(), optax.clip(0.01), optax.sgd(1.0))
+    after = training.train(network, data, training.mean_square, rule, 1).model
+    moved = jnp.abs(after.block.outer - network.block.outer)
+    assert float(moved.max()) == pytest.approx(0.01)
+
+
+def test_gradient_flow_is_the_limit_of_descent():
+    network, data = problem(outer=0.5, key=jr.key(10))
+    flowed = training.flow(network, data, training.mean_square, jnp.asarray([0.5, 1.0]))
+    gaps = []
+    for steps in (50, 100, 200):
+        rule = optax.chain(training.depth_factor(), optax.sgd(1 / steps))
+        run = training.train(network, data, training.mean_square, rule, steps)
+        gaps.append(
+            float(jnp.abs(run.model.block.outer - flowed.block.outer[-1]).max())
+        )
+    assert gaps[0] / gaps[1] == pytest.approx(2, rel=0.1)
+    assert gaps[1] / gaps[2] == pytest.approx(2, rel=0.1)
+    coarse = training.flow(
+        network,
+        data,
+        training.mean_square,
+        jnp.asarray([0.0, 1.0]),
+        solver=diffrax.Tsit5(),
+        tolerance=1e-4,
+    )
+    np.testing.assert_array_equal(coarse.block.outer[0], network.block.outer)
+    np.testing.assert_allclose(coarse.block.outer[1], flowed.block.outer[1], atol=1e-3)
+
+
+def test_batches_are_drawn_anew_and_reproducibly():
+    network, data = problem(n=40, key=jr.key(11))
+    loss = training.on_batches(training.mean_square, 8)
+
+    def losses(seed):
+        return training.train(
+            network, data, loss, optax.sgd(1e-9), 6, key=jr.key(seed)
+        ).losses
+
+    assert np.unique(losses(0).round(8)).size == 6
+    np.testing.assert_array_equal(losses(0), losses(0))
+    assert not np.allclose(losses(0), losses(1))
+
+
+def test_one_compilation_for_runs_of_one_shape():
+    network, data = problem(key=jr.key(12))
+    counted = eqx.debug.assert_max_traces(training.mean_square, max_traces=2)
+    rule = optax.sgd(0.1)
+    for steps in (20, 20, 40):  # two traces: the shape of the loss, and the update
+        training.train(network, data, counted, rule, steps, chunk=5)
+
+
+def test_a_saved_run_goes_on_to_the_same_numbers(tmp_path, lenient):
+    network, data = problem(key=jr.key(13))
+    loss = training.on_batches(training.mean_square, 3)
+    options = {
+        "record": lambda m: m.block.outer,
+        "every": 2,
+        "chunk": 2,
+        "key": jr.key(0),
+    }
+    rule = optax.adam(0.01)
+    whole = training.train(network, data, loss, rule, 20, **options)
+
+    class Stop(Exception):
+        pass
+
+    def stop_after(save, count):
+        def saved(self, state, kept):
+            save(self, state, kept)
+            if int(state.step) >= count:
+                raise Stop
+
+        return saved
+
+    path = tmp_path / "run.npz"
+    original = training._Checkpoint.save
+    training._Checkpoint.save = stop_after(original, 8)
+    try:
+        with pytest.raises(Stop):
+            training.train(network, data, loss, rule, 20, checkpoint=path, **options)
+    finally:
+        training._Checkpoint.save = original
+    resumed = training.train(network, data, loss, rule, 20, checkpoint=path, **options)
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+    np.testing.assert_array_equal(resumed.records, whole.records)
+    finished = training.train(network, data, loss, rule, 20, checkpoint=path, **options)
+    np.testing.assert_array_equal(finished.records, whole.records)
+
+    with pytest.raises(ValueError, match="belongs to another run"):
+        training.train(network, data, loss, rule, 40, checkpoint=path, **options)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        training.train(network, data, loss, rule, 20, checkpoint=path, **options)
+
+
+SCRIPT = """
+import sys, jax, jax.numpy as jnp, jax.random as jr, numpy as np, optax
+from deeplimits import training
+from deeplimits.residual import ResNet, TwoLayer
+keys = jr.split(jr.key(0), 4)
+net = ResNet(TwoLayer(jnp.zeros((128, 16, 32)), jr.normal(keys[0], (128, 32, 16))))
+data = jr.normal(keys[1], (100, 16)), jr.normal(keys[2], (100, 16))
+run = training.train(net, data, training.mean_square, optax.sgd(0.01), 200, every=5,
+                     record=lambda m: m.block.outer[7], chunk=2, checkpoint=sys.argv[1])
+np.savez(sys.argv[2], losses=run.losses, records=run.records)
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
+    def start(name, out):
+        arguments = [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            str(tmp_path / name),
+            str(tmp_path / out),
+        ]
+        return subprocess.Popen(arguments, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+
+    process = start("killed.npz", "never.npz")
+    while not (tmp_path / "killed.npz").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "never.npz").exists(), "the run ended before it was killed"
+    assert start("killed.npz", "resumed.npz").wait() == 0
+    assert start("whole.npz", "whole-out.npz").wait() == 0
+    resumed, whole = (
+        np.load(tmp_path / "resumed.npz"),
+        np.load(tmp_path / "whole-out.npz"),
+    )
+    np.testing.assert_array_equal(resumed["losses"], whole["losses"])
+    np.testing.assert_array_equal(resumed["records"], whole["records"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps=0"),
+        ({"steps": 10, "every": 3}, "steps=10, every=3"),
+        ({"data": (jnp.ones((2, 3)), jnp.full((2, 3), jnp.nan))}, "the data holds NaN"),
+    ],
+)
+def test_errors(change, message):
+    network, data = problem(key=jr.key(14))
+    options = {"data": data, "steps": 5} | change
+    with pytest.raises(ValueError, match=message):
+        training.train(
+            network, loss=training.mean_square, optimiser=optax.sgd(0.1), **options
+        )
+    with pytest.raises(ValueError, match="got 0"):
+        training.on_batches(training.mean_square, 0)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    network, data = problem(key=jr.key(15), encoder=Matrix(jnp.full((3, 3), jnp.inf)))
+    with pytest.raises(ValueError, match="the model holds NaN or infinity"):
+        training.train(network, data, training.mean_square, optax.sgd(0.1), 5)
