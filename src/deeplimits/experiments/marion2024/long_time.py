@@ -1,0 +1,88 @@
+"""Figure 2: a long training at fixed depth, and the decay of the loss at others."""
+
+import dataclasses
+
+import numpy as np
+import xarray as xr
+from jaxtyping import PRNGKeyArray
+
+from ... import training
+from ...residual import ResNet
+from . import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class LongTime:
+    """Figure 2 shows the last of the depths; the entries (`row`, `column`) are kept."""
+
+    depths: tuple[int, ...] = (8, 16, 32, 64)
+    steps: int = 80_000
+    every: int = 400
+    n: int = 50
+    d: int = 16
+    m: int = 64
+    rate: float = 0.005
+    row: int = 3
+    column: int = 5
+
+
+def long_time(
+    config: LongTime, *, key: PRNGKeyArray, scratch=None, progress=False
+) -> xr.Dataset:
+    """Loss and successive distances at each depth; entries of the weights at the last.
+
+    The numbers are those of the public code: `key` is not used.
+    """
+    chosen = setting.script(0, config.n, config.d, config.m, unused=True)
+    optimiser = setting.descent(config.rate)
+
+    def record(model: ResNet):
+        outer, inner = model.block.outer, model.block.inner
+        entries = (
+            outer[:, config.row, config.column],
+            inner[:, config.row, config.column],
+        )
+        loss = chosen.loss(model, chosen.data, None)
+        return setting.distances(model) | {"loss": loss}, entries
+
+    def one(depth):
+        return training.train(
+            chosen.network(depth),
+            chosen.data,
+            chosen.loss,
+            optimiser,
+            config.steps,
+            record=record,
+            every=config.every,
+            trainable=training.only_layers,
+            progress=progress,
+            checkpoint=setting.checkpoint(scratch, f"depth-{depth}"),
+        ).records
+
+    runs = [one(depth) for depth in config.depths]
+    kept = ("loss", "max_outer", "max_inner", "mean_outer", "mean_inner")
+    series = {
+        name: (("depth", "iteration"), np.stack([scalars[name] for scalars, _ in runs]))
+        for name in kept
+    }
+    outer, inner = runs[-1][1]
+    entries = {
+        "outer_entry": (("iteration", "layer"), outer),
+        "inner_entry": (("iteration", "layer"), inner),
+    }
+    coordinates = {
+        "depth": list(config.depths),
+        "iteration": np.arange(0, config.steps + 1, config.every),
+        "layer": np.arange(config.depths[-1]),
+    }
+    return xr.Dataset(series | entries, coordinates)
+
+
+def decay_rate(dataset: xr.Dataset, start: int, end: int) -> xr.DataArray:
+    r"""The mean rate of decay of the loss, $-\Delta \log \ell / \Delta t$, at each depth.
+
+    A step of gradient descent of size `rate` is a time `rate`.
+    """
+    logarithm = np.log(dataset["loss"])
+    first, last = logarithm.sel(iteration=start), logarithm.sel(iteration=end)
+    return (first - last) / (end - start)

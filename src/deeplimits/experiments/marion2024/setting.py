@@ -1,0 +1,83 @@
+"""The synthetic experiments' common ground: network, data, loss, gradient descent."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ... import datasets, training
+from ...residual import ResNet, TwoLayer
+from ...statistics import successive_distances
+
+VARIANTS = ("script", "equation")
+
+
+class Setting(NamedTuple):
+    r"""What a run starts from: $W$, the pairs $(x_i, y_i)$, the loss, the scaling."""
+
+    inner: Float[Array, "m d"]
+    data: tuple[Float[Array, "n d"], Float[Array, "n d"]]
+    loss: training.Loss
+    width_factors: bool
+
+    def network(self, depth: int) -> ResNet:
+        r"""$V_k = 0$ and $W_k = W$ for every layer; $A$ and $B$ are the identity."""
+        inner = jnp.broadcast_to(self.inner, (depth, *self.inner.shape))
+        outer = jnp.zeros_like(inner).swapaxes(1, 2)
+        return ResNet(TwoLayer(outer, inner, width_factors=self.width_factors))
+
+    def astype(self, dtype: str) -> "Setting":
+        """The same numbers in another precision."""
+        x, y = self.data
+        return self._replace(
+            inner=jnp.asarray(self.inner, dtype),
+            data=(jnp.asarray(x, dtype), jnp.asarray(y, dtype)),
+        )
+
+
+def script(seed: int, n: int, d: int, m: int, *, unused: bool = False) -> Setting:
+    """The arrays, the loss and the scaling of the public code (not of equation (3)).
+
+    No factors for the widths, and the mean of all $nd$ entries as loss. The code for
+    the long run draws a matrix that it does not use, between $W$ and the data.
+    """
+    skipped = [(d, d)] if unused else []
+    W, *_, x, y = datasets.torch_normals(seed, (d, m), *skipped, (n, d), (n, d))
+    data = (jnp.asarray(x), jnp.asarray(y))
+    return Setting(jnp.asarray(W.T), data, training.mean_square_entry, False)
+
+
+def equation(n: int, d: int, m: int, *, key: PRNGKeyArray) -> Setting:
+    """Equation (3) and the loss of `marion2024` as they are printed."""
+    weight_key, data_key = jr.split(key)
+    data = datasets.gaussian_pairs(n, d, key=data_key)
+    return Setting(jr.normal(weight_key, (m, d)), data, training.mean_square, True)
+
+
+def descent(rate: float) -> optax.GradientTransformation:
+    r"""Gradient descent with step `rate` times $L$ in the layers."""
+    return optax.chain(training.depth_factor(), optax.sgd(rate))
+
+
+def distances(model: ResNet) -> dict[str, Float[Array, ""]]:
+    r"""Largest $\|V_{k+1} - V_k\|$, $\|W_{k+1} - W_k\|$ and sum of both; the means; and
+    $\sum_k \|V_{k+1} - V_k\|^2$."""
+    assert isinstance(model.block, TwoLayer)
+    outer = successive_distances(model.block.outer)
+    inner = successive_distances(model.block.inner)
+    return {
+        "max_outer": outer.max(),
+        "max_inner": inner.max(),
+        "max_layer": (outer + inner).max(),
+        "mean_outer": outer.mean(),
+        "mean_inner": inner.mean(),
+        "squares_outer": jnp.sum(outer**2),
+    }
+
+
+def checkpoint(scratch: Path | str | None, name: str) -> Path | None:
+    """The file that the run called `name` resumes from, if any is wanted."""
+    return None if scratch is None else Path(scratch) / f"{name}.npz"
