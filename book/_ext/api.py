@@ -1,0 +1,98 @@
+"""The library's reference: signatures and docstrings, read and not imported.
+
+Docstrings are MyST, with formulas, and are parsed as such.
+"""
+
+import ast
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+from tables import parse
+
+WIDTH = 79
+
+
+def signature(node: ast.FunctionDef, name: str) -> str:
+    """`name(arguments) -> result`, one argument a line where it is long."""
+    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    arguments = [a for a in _arguments(node.args) if a != "self"]
+    line = f"{name}({', '.join(arguments)}){result}"
+    if len(line) <= WIDTH:
+        return line
+    return "\n    ".join([f"{name}(", *(f"{a}," for a in arguments)]) + f"\n){result}"
+
+
+def _arguments(args: ast.arguments) -> list[str]:
+    positional = [*args.posonlyargs, *args.args]
+    fill = [None] * (len(positional) - len(args.defaults))
+    found = list(zip(positional, [*fill, *args.defaults], strict=True))
+    texts = [_argument(*pair) for pair in found]
+    texts += [f"*{args.vararg.arg}"] if args.vararg else []
+    texts += ["*"] if args.kwonlyargs and not args.vararg else []
+    named = zip(args.kwonlyargs, args.kw_defaults, strict=True)
+    texts += [_argument(*pair) for pair in named]
+    return texts + ([f"**{args.kwarg.arg}"] if args.kwarg else [])
+
+
+def _argument(arg: ast.arg, default: ast.expr | None) -> str:
+    text = ast.unparse(arg)
+    return text if default is None else f"{text} = {ast.unparse(default)}"
+
+
+def public(node: ast.AST) -> list[ast.FunctionDef | ast.ClassDef]:
+    """The named parts of a module or class that have a docstring."""
+    parts = [n for n in node.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    return [n for n in parts if n.name[0] != "_" and ast.get_docstring(n)]
+
+
+def _constructor(node: ast.ClassDef) -> str:
+    inits = [n for n in node.body if getattr(n, "name", "") == "__init__"]
+    if inits:
+        return "class " + signature(inits[0], node.name)
+    fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+    names = [f"{f.target.id}: {ast.unparse(f.annotation)}" for f in fields]
+    listed = "\n    ".join(names)
+    return f"class {node.name}:\n    {listed}" if names else f"class {node.name}"
+
+
+def headline(node: ast.FunctionDef | ast.ClassDef, prefix: str = "") -> str:
+    if isinstance(node, ast.ClassDef):
+        return _constructor(node)
+    kinds = [d.id for d in node.decorator_list if isinstance(d, ast.Name)]
+    name = prefix + node.name
+    return name if "property" in kinds else signature(node, name)
+
+
+class Api(SphinxDirective):
+    """One section for each module that is named."""
+
+    has_content = True
+
+    def run(self):
+        return [self._module(line.strip()) for line in self.content if line.strip()]
+
+    def _module(self, name: str) -> nodes.section:
+        path = Path(self.env.srcdir, "src", *name.split(".")).with_suffix(".py")
+        self.env.note_dependency(str(path))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        section = nodes.section(ids=[name.replace(".", "-")], names=[name])
+        section += nodes.title("", name)
+        parse(self, ast.get_docstring(tree) or "", section)
+        for node in public(tree):
+            section += self._entry(node)
+        return section
+
+    def _entry(self, node, prefix: str = "") -> nodes.container:
+        entry = nodes.container(classes=["api-entry"])
+        text = headline(node, prefix)
+        entry += nodes.literal_block(text, text, language="python")
+        parse(self, ast.get_docstring(node) or "", entry)
+        if isinstance(node, ast.ClassDef):
+            entry += [self._entry(part, f"{node.name}.") for part in public(node)]
+        return entry
+
+
+def setup(app) -> dict:
+    app.add_directive("api", Api)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
