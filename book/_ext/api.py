@@ -10,7 +10,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 from tables import parse
 
-WIDTH = 79
+WIDTH = 72
 
 
 def signature(node: ast.FunctionDef, name: str) -> str:
