@@ -72,6 +72,20 @@ def test_a_missing_file_is_named(tmp_path):
         results.load(tmp_path / "absent.nc")
 
 
+@pytest.mark.parametrize("folder", ["results", "src/deeplimits/archive"])
+def test_an_archive_is_found_in_a_checkout_and_in_an_installation(
+    saved, folder, tmp_path, monkeypatch
+):
+    _, path = saved
+    module = tmp_path / "src" / "deeplimits" / "results.py"
+    monkeypatch.setattr(results, "__file__", str(module))
+    (tmp_path / folder).mkdir(parents=True)
+    path.rename(tmp_path / folder / "run.nc")
+    assert results.archive("run.nc").attrs["seed"] == "3"
+    with pytest.raises(ValueError, match="no archived result"):
+        results.archive("absent.nc")
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")

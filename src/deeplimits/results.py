@@ -106,6 +106,16 @@ def save(
         stamped.to_netcdf(temporary, engine="h5netcdf", encoding=packing)
 
 
+def archive(name: str) -> xr.Dataset:
+    """An archived run of the book, as `marion2024/long-time.nc`.
+
+    It is in the checkout's `results/`, or was installed with the package. Raises
+    `ValueError` where there is none of that name.
+    """
+    here, installed = _root() / "results" / name, Path(__file__).parent / "archive" / name
+    return load(here if here.is_file() else installed)
+
+
 def load(path: str | os.PathLike) -> xr.Dataset:
     """Read what `save` wrote.
 
