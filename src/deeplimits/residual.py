@@ -17,8 +17,8 @@ def _identity(x: Array) -> Array:
 
 
 def _gelu(x: Array) -> Array:
-    # JAX approximates GELU by a tanh unless told otherwise; papers mean the exact one.
-    return jax.nn.gelu(x, approximate=False)
+    # The exact one. JAX's own goes by erfc, which costs twice a whole layer on a CPU.
+    return 0.5 * x * (1 + jax.scipy.special.erf(x * 0.5**0.5))
 
 
 ACTIVATIONS: dict[str, Activation] = {
