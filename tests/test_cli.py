@@ -1,6 +1,11 @@
 """The command line, on an experiment of two lines."""
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import jax.random as jr
 import numpy as np
@@ -83,6 +88,36 @@ def test_a_damaged_result_is_not_passed_over(capsys, tmp_path):
     (tmp_path / "bad.nc").write_bytes(b"CDF")
     assert cli.main(["run", "toy/normal", "--output", "bad.nc"]) == 2
     assert "truncated or no netCDF" in capsys.readouterr().err
+
+
+def test_a_killed_command_goes_on_to_the_same_numbers(tmp_path):
+    sizes = ["depths=16,32", "steps=3000", "every=15"]
+    arguments = [f"--set={size}" for size in sizes]
+    command = [sys.executable, "-m", "deeplimits.cli", "run", "marion2024/long-time"]
+    for folder in ("killed", "whole"):
+        (tmp_path / folder).mkdir()
+
+    def start(folder):
+        return subprocess.Popen(
+            [*command, "--profile=smoke", *arguments],
+            cwd=tmp_path / folder,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        )
+
+    process = start("killed")
+    while not list(tmp_path.glob("killed/runs/.unfinished/*/depth-32.npz")):
+        assert process.poll() is None, "the command ended before it was killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(tmp_path.glob("killed/runs/marion2024/**/*.nc"))
+    assert start("killed").wait() == 0
+    assert start("whole").wait() == 0
+    resumed, whole = (
+        results.load(path) for path in sorted(tmp_path.glob("*/runs/**/*.nc"))
+    )
+    xr.testing.assert_identical(resumed.drop_attrs(), whole.drop_attrs())
+    assert not list(tmp_path.glob("*/runs/.unfinished/*"))
 
 
 def test_values_keep_the_type_of_the_field():

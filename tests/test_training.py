@@ -1,11 +1,5 @@
 """Laws of training: exact replay, the factor L, divergence, resumption."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import diffrax
 import equinox as eqx
 import jax
@@ -57,6 +51,7 @@ def test_replays_an_external_run_exactly():
     run = training.train(
         network, (x, y), training.mean_square, rule, 300, trainable=training.only_layers
     )
+    assert run.finished() is run
     np.testing.assert_allclose(run.losses, losses, rtol=1e-9)
     np.testing.assert_allclose(run.model.block.outer, v, rtol=1e-9)
     np.testing.assert_allclose(run.model.block.inner, w, rtol=1e-9)
@@ -119,6 +114,8 @@ def test_divergence_ends_the_run_and_keeps_its_records():
     assert len(run.losses) == run.steps
     assert np.isfinite(run.losses).all()
     assert len(run.records) == run.steps + 1
+    with pytest.raises(ValueError, match=rf"finite after {run.steps} of 400 steps"):
+        run.finished()
 
 
 @pytest.fixture
@@ -265,46 +262,6 @@ def test_a_saved_run_goes_on_to_the_same_numbers(tmp_path, lenient):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         training.train(network, data, loss, rule, 20, checkpoint=path, **options)
-
-
-SCRIPT = """
-import sys, jax, jax.numpy as jnp, jax.random as jr, numpy as np, optax
-from deeplimits import training
-from deeplimits.residual import ResNet, TwoLayer
-keys = jr.split(jr.key(0), 4)
-net = ResNet(TwoLayer(jnp.zeros((128, 16, 32)), jr.normal(keys[0], (128, 32, 16))))
-data = jr.normal(keys[1], (100, 16)), jr.normal(keys[2], (100, 16))
-run = training.train(net, data, training.mean_square, optax.sgd(0.01), 200, every=5,
-                     record=lambda m: m.block.outer[7], chunk=2, checkpoint=sys.argv[1])
-np.savez(sys.argv[2], losses=run.losses, records=run.records)
-"""
-
-
-def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
-    def start(name, out):
-        arguments = [
-            sys.executable,
-            "-c",
-            SCRIPT,
-            str(tmp_path / name),
-            str(tmp_path / out),
-        ]
-        return subprocess.Popen(arguments, env=os.environ | {"JAX_PLATFORMS": "cpu"})
-
-    process = start("killed.npz", "never.npz")
-    while not (tmp_path / "killed.npz").exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "never.npz").exists(), "the run ended before it was killed"
-    assert start("killed.npz", "resumed.npz").wait() == 0
-    assert start("whole.npz", "whole-out.npz").wait() == 0
-    resumed, whole = (
-        np.load(tmp_path / "resumed.npz"),
-        np.load(tmp_path / "whole-out.npz"),
-    )
-    np.testing.assert_array_equal(resumed["losses"], whole["losses"])
-    np.testing.assert_array_equal(resumed["records"], whole["records"])
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,17 @@ class Run(NamedTuple):
     recorded: np.ndarray
     losses: np.ndarray
     steps: int
+    planned: int
     diverged: bool
+
+    def finished(self) -> "Run":
+        """This run; `ValueError` where it (or a member of it) diverged."""
+        if self.diverged:
+            raise ValueError(
+                "the loss stopped being finite after "
+                f"{self.steps} of {self.planned} steps: try a smaller learning rate."
+            )
+        return self
 
 
 class _State(NamedTuple):
@@ -157,7 +167,8 @@ def train(
             saved.save(state, kept)
         bar.update(int(state.step.max()) - bar.n)
     model = eqx.combine(state.params, fixed)
-    return _finish(model, state, kept, each(record)(model), every, ensemble)
+    run = _finish(model, state, kept, each(record)(model), every, ensemble)
+    return run._replace(planned=steps)
 
 
 def flow(
@@ -285,7 +296,8 @@ def _finish(model, state, kept, last, every: int, ensemble: bool) -> Run:
     losses = losses.reshape(*losses.shape[:axis], -1)[..., :reached]
     recorded = np.append(np.arange(rows) * every, reached)
     records = jax.tree.unflatten(structure, records)
-    return Run(model, records, recorded, losses, reached, not bool(state.alive.all()))
+    diverged = not bool(state.alive.all())
+    return Run(model, records, recorded, losses, reached, reached, diverged)
 
 
 class _Checkpoint(NamedTuple):
