@@ -26,7 +26,10 @@ class Counterexample:
 
 
 def network(half_depth: int) -> ResNet:
-    r"""$h_{k+1} = h_k + \frac{1}{2L} \mathrm{ReLU}(w_{k+1} h_k)$, $w_k = (-1)^k/(2L)$."""
+    r"""$h_{k+1} = h_k + \frac{1}{2L} \mathrm{ReLU}(w_{k+1} h_k)$ in one dimension.
+
+    At the start $w_k = (-1)^k / (2L)$.
+    """
     layers = jnp.arange(1, 2 * half_depth + 1)
     weights = jnp.where(layers % 2 == 0, 1.0, -1.0) / (2 * half_depth)
     return ResNet(OneLayer(weights[:, None, None], activation="relu"))

@@ -26,14 +26,14 @@ class Digits:
     depth: int = 64
     seeds: int = 3
     channels: int = 8
-    steps: int = 400
-    batch: int = 64
+    steps: int = 150
+    batch: int = 32
     rate: float = 0.02
     momentum: float = 0.9
 
 
 class Stem(eqx.Module):
-    """A convolution of stride 2, from one channel of 8 by 8 pixels to many of 4 by 4."""
+    """A convolution of stride 2: one channel of 8 by 8 pixels to many of 4 by 4."""
 
     kernel: Float[Array, "channels 1 3 3"]
 
@@ -130,7 +130,7 @@ def digits(
 
 @eqx.filter_jit
 def _summary(model: ResNet, train, test) -> dict[str, Array]:
-    """Mean Frobenius distance of neighbours, an entry of each convolution, accuracies."""
+    """Mean distance of neighbours, one entry of each convolution, accuracies."""
     kernels = jnp.moveaxis(model.block.kernels, 1, 0)
     return {
         "distance": jnp.stack([successive_distances(k).mean() for k in kernels]),

@@ -25,7 +25,7 @@ class LimitDynamics:
     depths: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
     nodes: int = 11
     substeps: int = 2
-    horizon: float = 12.0
+    horizon: float = 24.0
     times: int = 13
     n: int = 12
     q: int = 5
@@ -118,12 +118,12 @@ def forward(
 
 
 def _corrected(block, h, p):
-    """$-(\\partial_1 f)^\\top P$: what the recursion of backpropagation converges to."""
+    r"""$-(\partial_1 f)^\top P$: the limit of the recursion of backpropagation."""
     return -jax.vjp(block, h)[1](p)[0]
 
 
 def _printed(block, h, p):
-    """$\\partial_1 f\\, P$: the right-hand side as it stands in the paper."""
+    r"""$\partial_1 f\, P$: the right-hand side as it stands in the paper."""
     return jax.jvp(block, (h,), (p,))[1]
 
 
@@ -196,6 +196,7 @@ def network_gradient(model: ResNet, data: Data) -> ResNet:
     return eqx.tree_at(lambda m: m.block, gradient, block)
 
 
+@eqx.filter_jit
 def flow(gradient, model: ResNet, times: Float[Array, " times"], tolerance: float):
     """The gradient flow of `model` at `times`, to a tolerance in training time."""
 
@@ -207,7 +208,7 @@ def flow(gradient, model: ResNet, times: Float[Array, " times"], tolerance: floa
         diffrax.Tsit5(),
         t0=0.0,
         t1=times[-1],
-        dt0=None,
+        dt0=0.01 * times[-1],
         y0=model,
         saveat=diffrax.SaveAt(ts=times),
         stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
@@ -344,21 +345,22 @@ def _last(path: ResNet) -> ResNet:
 
 
 def _mismatches(config, path, grid, data) -> Float[np.ndarray, "rules depths"]:
-    """The relative error of the gradient in `V`, in $L^2$ of depth, at the last time."""
+    """The relative error of the gradient in `V` at the last time, by rule and depth."""
     model = _last(path)
+    gradients = [
+        jax.jit(lambda m, rule=rule: limit_gradient(m, grid, data, rule=rule))(model)
+        for rule in ADJOINTS
+    ]
 
-    def mismatch(rule, depth):
-        gradient = jax.jit(lambda m: limit_gradient(m, grid, data, rule=rule))(model)
+    def at(depth):
         matrix = grid.at(np.arange(depth) / depth)
         block = between(matrix, model.block)
         network = ResNet(block, model.encoder, model.decoder)
         exact = jax.jit(lambda m: network_gradient(m, data))(network).block.outer
-        gap = between(matrix, gradient.block).outer - exact
-        return float(jnp.linalg.norm(gap) / jnp.linalg.norm(exact))
+        gaps = [between(matrix, g.block).outer - exact for g in gradients]
+        return [float(jnp.linalg.norm(g) / jnp.linalg.norm(exact)) for g in gaps]
 
-    return np.array(
-        [[mismatch(rule, depth) for depth in config.depths] for rule in ADJOINTS]
-    )
+    return np.array([at(depth) for depth in config.depths]).T
 
 
 def _speed(path: ResNet, grid: Grid, data: Data) -> float:

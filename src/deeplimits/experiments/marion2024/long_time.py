@@ -79,10 +79,7 @@ def long_time(
 
 
 def decay_rate(dataset: xr.Dataset, start: int, end: int) -> xr.DataArray:
-    r"""The mean rate of decay of the loss, $-\Delta \log \ell / \Delta t$, at each depth.
-
-    A step of gradient descent of size `rate` is a time `rate`.
-    """
+    r"""The decay rate $-\Delta \log \ell / \Delta t$ between two iterations."""
     logarithm = np.log(dataset["loss"])
     first, last = logarithm.sel(iteration=start), logarithm.sel(iteration=end)
     return (first - last) / (end - start)
