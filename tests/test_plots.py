@@ -1,9 +1,12 @@
 """The figures' functions: what they draw, and that the style is readable in grey."""
 
+import io
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 from deeplimits import plots, statistics
 
@@ -64,3 +67,14 @@ def test_profiles_maps_and_grids(ax):
     rows, columns = ax.collections[before:]
     assert len(rows.get_segments()) == 4
     assert len(columns.get_segments()) == 3
+
+
+def test_a_gif_has_a_frame_for_each_drawing_and_repeats(ax):
+    def draw(frame):
+        ax.clear()
+        ax.plot([0, 1], [0, frame])
+
+    gif = plots.looping_gif(ax.figure, draw, [0, 1, 2], fps=10)
+    image = Image.open(io.BytesIO(gif))
+    assert (image.n_frames, image.info["loop"], image.info["duration"]) == (3, 0, 100)
+    assert not plt.fignum_exists(ax.figure.number)

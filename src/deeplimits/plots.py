@@ -2,15 +2,20 @@
 
 from typing import Any
 
+import io
+from collections.abc import Callable, Iterable
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from .statistics import Slope
 
@@ -151,3 +156,28 @@ def save_animation(animation, path, *, fps: int = 12) -> None:
     """Write an animation as a looping GIF, which every browser and notebook shows."""
     animation.save(path, writer="pillow", fps=fps)
     plt.close(animation._fig)
+
+
+def looping_gif(
+    figure: Figure,
+    draw: Callable[[int], None],
+    frames: Iterable[int],
+    *,
+    fps: int = 8,
+    colours: int = 16,
+) -> bytes:
+    """The bytes of a GIF that shows `figure` after `draw(frame)`, frame by frame.
+
+    Few colours keep line drawings small enough to stand in a page. Closes the figure.
+    """
+    canvas, images = FigureCanvasAgg(figure), []
+    for frame in frames:
+        draw(frame)
+        canvas.draw()
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        images.append(image.quantize(colours, dither=Image.Dither.NONE))
+    plt.close(figure)
+    file = io.BytesIO()
+    options = {"save_all": True, "loop": 0, "duration": 1000 // fps}
+    images[0].save(file, "GIF", append_images=images[1:], **options)
+    return file.getvalue()
