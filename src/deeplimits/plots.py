@@ -1,9 +1,8 @@
 """One style for every figure; functions that take `ax` and data and return `ax`."""
 
-from typing import Any
-
 import io
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -14,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 
