@@ -102,3 +102,17 @@ def test_other_scalings_have_another_limit():
         continuous.from_network(ResNet(block), "cubic")
     with pytest.raises(ValueError, match="steps must be positive: got 0"):
         continuous.from_network(ResNet(block))(jnp.ones(2), steps=0)
+
+
+def test_neural_sde_by_scan_and_by_diffrax_agree():
+    noise = jr.normal(jr.key(20), (64, 3, 3))
+    x, sde = jnp.asarray([1.0, -0.5, 2.0]), continuous.NeuralSDE("tanh")
+    np.testing.assert_allclose(sde(x, noise), sde.network(noise)(x), rtol=1e-10)
+
+
+def test_linear_neural_sde_is_the_exponential_martingale():
+    """On the line with sigma = id: H(1) = x exp(B_1 - 1/2)."""
+    noise = jr.normal(jr.key(21), (4096, 1, 1))
+    found = continuous.NeuralSDE("identity").network(noise)(jnp.ones(1))
+    end = float(noise.sum()) / 64
+    np.testing.assert_allclose(found[0], np.exp(end - 0.5), rtol=0.05)

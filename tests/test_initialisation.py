@@ -1,5 +1,7 @@
 """Laws of the weights as functions of depth."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -80,6 +82,50 @@ def test_more_levels_refine_the_same_brownian_path():
     np.testing.assert_allclose(coarse, fine[::8], rtol=1e-12)
 
 
+def fractional_covariance(depth, hurst):
+    n = np.abs(np.arange(depth)[:, None] - np.arange(depth)[None]).astype(float)
+    powers = [np.abs(n + shift) ** (2 * hurst) for shift in (-1, 0, 1)]
+    return (powers[0] - 2 * powers[1] + powers[2]) / 2
+
+
+@pytest.mark.parametrize("depth", [1, 2, 37])
+@pytest.mark.parametrize("hurst", [0.05, 0.3, 0.5, 0.8, 0.97])
+def test_fractional_noise_has_exactly_its_covariance(depth, hurst):
+    """The noise is a linear map of white noise, which `unit` takes apart."""
+    root = init._circulant_root(depth, hurst)
+    unit = np.fft.rfft(np.eye(2 * depth), axis=0) * root[:, None]
+    unit = np.fft.irfft(unit, 2 * depth, axis=0)[:depth]
+    expected = fractional_covariance(depth, hurst)
+    np.testing.assert_allclose(unit @ unit.T, expected, atol=1e-10)
+    white = jr.normal(jr.key(9), (2 * depth, 3, 2))
+    found = init.fractional_noise(depth, (3, 2), hurst=hurst, key=jr.key(9))
+    np.testing.assert_allclose(found, np.tensordot(unit, white, 1), atol=1e-10)
+
+
+@pytest.mark.parametrize("hurst", [0.2, 0.5, 0.8])
+def test_coarsened_noise_is_fractional_noise(hurst):
+    fine = fractional_covariance(12, hurst)
+    rows = jax.vmap(lambda x: init.coarsened(x, 3, hurst=hurst))(jnp.eye(12))
+    expected = fractional_covariance(4, hurst)
+    np.testing.assert_allclose(rows.T @ fine @ rows, expected, atol=1e-12)
+
+
+def test_uniform_weights_have_variance_one_over_fan_in():
+    samples = init.uniform(500, (4, 5), key=jr.key(10))
+    assert float(jnp.abs(samples).max()) <= 0.6**0.5
+    assert_mean(samples.ravel() ** 2, 1 / 5)
+    assert_mean(samples.ravel(), 0.0)
+
+
+def test_smooth_increments_have_variance_one_and_share_their_path():
+    make = partial(init.smooth_increments, length_scale=0.1, key=jr.key(11))
+    assert_mean(make(8, (4000,))[3] ** 2, 1.0)
+    coarse, fine = make(8, (3,)), make(16, (3,))
+    stds = [np.sqrt(-2 * np.expm1(-50 / L**2)) for L in (8, 16)]
+    sums = (fine[::2] + fine[1::2]) * stds[1]
+    np.testing.assert_allclose(coarse * stds[0], sums, atol=1e-12)
+
+
 @pytest.mark.parametrize("depth", [1, 3, 49, 1000])
 @pytest.mark.parametrize("kind", [init.PiecewiseConstant, init.PiecewiseLinear])
 def test_interpolations_give_the_layers_back(kind, depth, dtype):
@@ -112,6 +158,11 @@ def test_interpolations_between_nodes():
         (lambda: init.LacunaryPath(jnp.ones(2), 1.5), "gamma=1.5"),
         (lambda: init.brownian_path(30, (2,), key=jr.key(0)), "got 30"),
         (lambda: init.along_path(lambda s: s, -1), "depth=-1"),
+        (
+            lambda: init.fractional_noise(4, (2,), hurst=1.0, key=jr.key(0)),
+            "got 1.0",
+        ),
+        (lambda: init.coarsened(jnp.ones((6, 2)), 4), "depth 6: got 4"),
         (lambda: init.along_path(lambda s: 1 / s, 4), "path at depth 4 holds NaN"),
     ],
 )

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplimits import initialisation, residual
-from deeplimits.residual import Convolution, Matrix, OneLayer, ResNet, TwoLayer
+from deeplimits.residual import (
+    Convolution,
+    Matrix,
+    OneLayer,
+    OuterLayer,
+    ResNet,
+    TwoLayer,
+)
 
 
 def two_layer(depth, q, m, *, activation="tanh", dtype="float64", key, **options):
@@ -59,6 +66,14 @@ def test_scan_equals_a_plain_loop(depth, q, m, activation, factors, beta, seed):
         states.append(h)
     np.testing.assert_allclose(network.trajectory(x), states, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(network(x), h, rtol=1e-9, atol=1e-9)
+
+
+def test_outer_layer_equals_a_plain_loop():
+    v, h = jr.normal(jr.key(9), (4, 3, 3)), np.asarray([1.0, -2.0, 0.5])
+    found = ResNet(OuterLayer(v), beta=0.5)(jnp.asarray(h))
+    for k in range(4):
+        h = h + 4**-0.5 * v[k] @ np.maximum(h, 0)
+    np.testing.assert_allclose(found, h, rtol=1e-10)
 
 
 def test_gelu_is_the_exact_one():
@@ -188,6 +203,7 @@ def test_gpu_agrees_with_cpu(gpu):
         (lambda: OneLayer(jnp.ones((2, 3, 3)), jnp.ones((2, 4))), r"got \(2, 4\)"),
         (lambda: TwoLayer(jnp.ones((2, 3, 4)), jnp.ones((2, 3, 4))), "got"),
         (lambda: TwoLayer(jnp.ones((2, 3, 4)), jnp.ones((5, 4, 3))), "got"),
+        (lambda: OuterLayer(jnp.ones((2, 3, 4))), r"got \(2, 3, 4\)"),
         (lambda: Convolution(jnp.ones((2, 2, 3, 3, 5, 5))), "3 by 3"),
         (lambda: ResNet(OneLayer(jnp.ones((0, 3, 3)))), "at least 1"),
         (

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .initialisation import Path, PiecewiseConstant, PiecewiseLinear, along_path
-from .residual import ResNet
+from .residual import Activation, OuterLayer, ResNet, named_activation
 
 INTERPOLATIONS = {"constant": PiecewiseConstant, "linear": PiecewiseLinear}
 
@@ -95,6 +95,53 @@ def from_network(network: ResNet, interpolation: str = "linear") -> NeuralODE:
 def to_network(ode: NeuralODE, depth: int) -> ResNet:
     """The explicit Euler scheme of a neural ODE with `depth` steps, as a network."""
     return ResNet(along_path(ode.block_at, depth), ode.encoder, ode.decoder)
+
+
+class NeuralSDE(eqx.Module):
+    r"""The limit of $h_{k+1} = h_k + L^{-1/2} V_{k+1} \sigma(h_k)$ with independent
+    $V_k$, entries of variance $1/q$: in the sense of Itô,
+
+    $$ \mathrm{d}H = \tfrac{1}{\sqrt q}\, \mathrm{d}B_s\, \sigma(H), \qquad H(0) = x, $$
+
+    with $B$ a Brownian motion of $q \times q$ matrices. Source: `marion2025`.
+    """
+
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(self, activation: str | Activation = "relu"):
+        self.activation = named_activation(activation)
+
+    def network(self, noise: Float[Array, "depth q q"]) -> ResNet:
+        r"""Euler and Maruyama's scheme as a network: $V_k = q^{-1/2} X_k$, where
+        $X_k = \sqrt L\, (B_{k/L} - B_{(k-1)/L})$ is the `noise`."""
+        outer = noise / noise.shape[-1] ** 0.5
+        return ResNet(OuterLayer(outer, activation=self.activation), beta=0.5)
+
+    def __call__(
+        self, x: Float[Array, " q"], noise: Float[Array, "depth q q"]
+    ) -> Float[Array, " q"]:
+        r"""$H(1)$ by diffrax, with the Euler steps of the path that `noise` makes."""
+        depth = noise.shape[0]
+        times = jnp.arange(depth + 1, dtype=noise.dtype) / depth
+        path = jnp.cumsum(jnp.pad(noise, ((1, 0), (0, 0), (0, 0))), 0) / depth**0.5
+        identity = jnp.eye(x.size, dtype=x.dtype) / x.size**0.5
+
+        def field(s, h, args):
+            return identity[:, :, None] * self.activation(h)[None, None]
+
+        control = diffrax.LinearInterpolation(times, path)
+        solution = diffrax.diffeqsolve(
+            diffrax.ControlTerm(field, control),
+            diffrax.Euler(),
+            t0=times[0],
+            t1=times[-1],
+            dt0=None,
+            y0=x,
+            stepsize_controller=diffrax.StepTo(times),
+            max_steps=depth,
+        )
+        assert solution.ys is not None
+        return solution.ys[-1]
 
 
 def adjoint_states(network: ResNet, x: Array, cotangent: Array) -> Array:

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from .checks import require_finite
@@ -52,6 +53,80 @@ def smooth(
     """Samples of a smooth Gaussian process along depth: `SmoothPath` at $s = k/L$."""
     _check(depth, shape)
     return along_path(SmoothPath(shape, length_scale, std=std, key=key), depth)
+
+
+def uniform(
+    depth: int, shape: Shape, *, key: PRNGKeyArray
+) -> Float[Array, "depth ..."]:
+    r"""Independent entries, uniform on $\pm\sqrt{3/\text{fan-in}}$.
+
+    Their variance is $1/\text{fan-in}$, and the fan-in is the last size of `shape`.
+    Source: `marion2025`.
+    """
+    bound = (3 / _check(depth, shape)[-1]) ** 0.5
+    return jr.uniform(key, (depth, *shape), minval=-bound, maxval=bound)
+
+
+def fractional_noise(
+    depth: int, shape: Shape, *, hurst: float, key: PRNGKeyArray
+) -> Float[Array, "depth ..."]:
+    r"""Fractional Gaussian noise: the increments of fractional Brownian motion $B^H$,
+
+    $$ X_k = L^{H} \bigl(B^H_{(k+1)/L} - B^H_{k/L}\bigr), \qquad
+       \mathbb{E} X_j X_k = \tfrac12 \bigl(|n+1|^{2H} - 2|n|^{2H} + |n-1|^{2H}\bigr),
+       \quad n = j - k, $$
+
+    normal of variance one, with independent entries. Exact for every $0 < H < 1$: the
+    covariance is embedded in a circulant matrix, whose symmetric root is taken by
+    Fourier transform. Source: `davies1987`.
+    """
+    if not 0 < hurst < 1:
+        raise ValueError(f"hurst must lie strictly between 0 and 1: got {hurst}.")
+    white = jr.normal(key, (2 * depth, *_check(depth, shape)))
+    spectrum = jnp.fft.rfft(white, axis=0)
+    root = jnp.asarray(_circulant_root(depth, hurst), spectrum.dtype)
+    spectrum *= root.reshape(-1, *[1] * len(shape))
+    return jnp.fft.irfft(spectrum, 2 * depth, axis=0)[:depth]
+
+
+def _circulant_root(depth: int, hurst: float) -> Float[np.ndarray, " half"]:
+    """The roots of the circulant's eigenvalues; rounding may push them below zero."""
+    n = np.arange(depth + 1.0)
+    powers = (np.abs(n - 1) ** (2 * hurst), n ** (2 * hurst), (n + 1) ** (2 * hurst))
+    covariance = (powers[0] - 2 * powers[1] + powers[2]) / 2
+    circulant = np.concatenate([covariance, covariance[-2:0:-1]])
+    return np.sqrt(np.maximum(np.fft.rfft(circulant).real, 0.0))
+
+
+def coarsened(
+    noise: Float[Array, "depth ..."], factor: int, *, hurst: float = 0.5
+) -> Float[Array, "coarse ..."]:
+    r"""The noise of depth $L/r$ that belongs to the same path as a noise of depth $L$:
+
+    $$ X'_j = r^{-H} \sum_{i < r} X_{rj + i}, $$
+
+    again of variance one. It couples networks of different depth.
+    """
+    depth = noise.shape[0]
+    if factor < 1 or depth % factor:
+        raise ValueError(f"factor must divide the depth {depth}: got {factor}.")
+    blocks = noise.reshape(depth // factor, factor, *noise.shape[1:])
+    return blocks.sum(1) / factor**hurst
+
+
+def smooth_increments(
+    depth: int, shape: Shape, *, length_scale: float, key: PRNGKeyArray
+) -> Float[Array, "depth ..."]:
+    r"""The increments $\mathcal{Z}((k+1)/L) - \mathcal{Z}(k/L)$ of a `SmoothPath` over
+    their standard deviation $(2 - 2 \mathrm{e}^{-1/(2 L^2 \ell^2)})^{1/2}$.
+
+    Of variance one; as $L$ grows they tend to samples of $\ell \mathcal{Z}'$. The same
+    key gives the same path at every depth.
+    """
+    path = SmoothPath(_check(depth, shape), length_scale, key=key)
+    nodes = jax.vmap(path)(jnp.arange(depth + 1) / depth)
+    variance = -2 * np.expm1(-1 / (2 * depth**2 * length_scale**2))
+    return jnp.diff(nodes, axis=0) / variance**0.5
 
 
 def along_path(path: Path, depth: int) -> PyTree[Shaped[Array, "depth ..."]]:

@@ -90,6 +90,30 @@ class OneLayer(AbstractBlock):
         return self.activation(self.weight @ h + self.bias)
 
 
+class OuterLayer(AbstractBlock):
+    r"""The residual $f(h, V) = V \sigma(h)$: weights outside the activation only.
+
+    The "res-1" of the public code of `marion2025`; its "res-3", $V \sigma(W h)$, is
+    `TwoLayer` with `width_factors=False`.
+    """
+
+    outer: Float[Array, "*depth width width"]
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        outer: Float[Array, "*depth width width"],
+        *,
+        activation: str | Activation = "relu",
+    ):
+        if outer.ndim < 2 or outer.shape[-1] != outer.shape[-2]:
+            raise ValueError(f"outer must be (depth, width, width): got {outer.shape}.")
+        self.outer, self.activation = outer, named_activation(activation)
+
+    def __call__(self, h: Float[Array, " width"]) -> Float[Array, " width"]:
+        return self.outer @ self.activation(h)
+
+
 class TwoLayer(AbstractBlock):
     r"""The two-layer perceptron of Marion et al., equation (3),
 
