@@ -1,0 +1,203 @@
+"""What a step of gradient descent costs against depth, and against what.
+
+Run `python benchmarks/depth.py`: it measures everything in one process, one after the
+other in rounds, and writes `results/benchmarks/depth-<device>.nc`. The comparison
+with PyTorch needs the group `bench` and is left out with a note where it is missing.
+All times are the best of several rounds, in seconds; compilation is timed apart.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import xarray as xr
+
+from deeplimits import datasets, results, training
+from deeplimits.residual import ResNet, TwoLayer
+
+N, D, M = 100, 16, 32  # the synthetic set of Marion et al., Figure 1
+TORCH_DEPTH = 1014
+RATE = 0.01
+
+
+def network(depth: int, recompute: bool) -> ResNet:
+    """The network of Figure 1 after a little training: no weight is zero."""
+    outer_key, inner_key = jr.split(jr.key(depth))
+    outer = 0.1 * jr.normal(outer_key, (depth, D, M))
+    inner = jr.normal(inner_key, (depth, M, D))
+    return ResNet(TwoLayer(outer, inner, activation="gelu"), recompute=recompute)
+
+
+def descent(model: ResNet) -> tuple[Callable, ResNet]:
+    """`steps` updates of the library's rule as one function of the layers."""
+    data = datasets.gaussian_pairs(N, D, key=jr.key(0))
+    rule = optax.chain(training.depth_factor(), optax.sgd(RATE))
+    params, fixed = eqx.partition(model, eqx.is_inexact_array)
+
+    def update(params, _):
+        def loss(params):
+            return training.mean_square(eqx.combine(params, fixed), data)
+
+        grads = jax.grad(loss)(params)
+        changes, _ = rule.update(grads, rule.init(params))
+        return eqx.apply_updates(params, changes), None
+
+    return lambda params, steps: jax.lax.scan(update, params, length=steps)[0], params
+
+
+def products(depth: int) -> tuple[Callable, tuple]:
+    """The six matrix products a layer of one step needs, and nothing else, scanned."""
+    model = network(depth, recompute=False)
+    h = jr.normal(jr.key(1), (N, D))
+
+    def forward(h, layer):
+        v, w = layer
+        a = h @ w.T
+        return a @ v.T, (h, a)
+
+    def backward(p, saved):
+        (h, a), (v, w) = saved
+        b = p @ v
+        return b @ w, (p.T @ a, b.T @ h)
+
+    def step(layers, _):
+        last, kept = jax.lax.scan(forward, h, layers)
+        _, grads = jax.lax.scan(backward, last, (kept, layers), reverse=True)
+        # the sum ties one step to the next; without it a compiler may drop them
+        return jax.tree.map(lambda z, g: z - 1e-30 * g, layers, grads), None
+
+    layers = (model.block.outer / 100, model.block.inner / 100)
+    return lambda layers, steps: jax.lax.scan(step, layers, length=steps)[0], layers
+
+
+def compiled(function: Callable, argument, steps: int) -> tuple[Callable, float, int]:
+    """The compiled function, the seconds that took, and its scratch memory in bytes."""
+    start = time.perf_counter()
+    program = jax.jit(function, static_argnums=1).lower(argument, steps).compile()
+    seconds = time.perf_counter() - start
+    memory = program.memory_analysis()
+    return program, seconds, memory.temp_size_in_bytes if memory else 0
+
+
+def clock(call: Callable[[], object]) -> float:
+    """Seconds of one call, to the last byte of its result."""
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def measure(depths: list[int], rounds: int) -> xr.Dataset:
+    """Times of a step, of its bare products, compile times and memory, by depth."""
+    kinds = ("kept", "recomputed", "products")
+    programs, compile_time, memory, steps = {}, {}, {}, {}
+    for depth in depths:
+        steps[depth] = max(1, 2**14 // depth)  # every call does the same work
+        for kind in kinds:
+            if kind == "products":
+                function, argument = products(depth)
+            else:
+                function, argument = descent(network(depth, kind == "recomputed"))
+            case = compiled(function, argument, steps[depth])
+            programs[kind, depth] = (case[0], argument)
+            compile_time[kind, depth], memory[kind, depth] = case[1:]
+            jax.block_until_ready(case[0](argument))
+    times = {case: [] for case in programs}
+    for _ in range(rounds):
+        for case, (program, argument) in programs.items():
+            seconds = clock(lambda p=program, a=argument: p(a))
+            times[case].append(seconds / steps[case[1]])
+
+    def table(values):
+        return ("kind", "depth"), [[values[k, d] for d in depths] for k in kinds]
+
+    best = {case: min(seconds) for case, seconds in times.items()}
+    return xr.Dataset(
+        {
+            "seconds": table(best),
+            "compile_seconds": table(compile_time),
+            "scratch_bytes": table(memory),
+        },
+        coords={"kind": list(kinds), "depth": depths},
+    )
+
+
+def torch_step(depth: int) -> Callable[[], None] | None:
+    """The same step as an eager loop over layers in PyTorch, or None without it."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    model = network(depth, recompute=False)
+    x, y = (
+        torch.tensor(np.asarray(a))
+        for a in datasets.gaussian_pairs(N, D, key=jr.key(0))
+    )
+    outer, inner = (
+        torch.tensor(np.asarray(z), requires_grad=True)
+        for z in (model.block.outer, model.block.inner)
+    )
+
+    def step():
+        h = x
+        # unbind: indexing a layer at a time would fill a whole zero gradient for each
+        for v, w in zip(outer.unbind(), inner.unbind(), strict=True):
+            a = torch.nn.functional.gelu(h @ w.T / D**0.5)
+            h = h + a @ v.T / M**0.5 / depth
+        loss = ((h - y) ** 2).sum() / N
+        grads = torch.autograd.grad(loss, (outer, inner))
+        with torch.no_grad():
+            for z, g in zip((outer, inner), grads, strict=True):
+                z -= RATE * depth * g
+
+    return step
+
+
+def against_torch(rounds: int) -> dict[str, float]:
+    """Seconds of one step at depth 1014 in PyTorch's eager loop and here, in turn."""
+    step = torch_step(TORCH_DEPTH)
+    if step is None:
+        print("PyTorch is not installed: its comparison is left out (group bench).")
+        return {}
+    function, argument = descent(network(TORCH_DEPTH, recompute=False))
+    program, _, _ = compiled(function, argument, 16)
+    step()
+    jax.block_until_ready(program(argument))
+    eager, scanned = [], []
+    for _ in range(rounds):
+        eager.append(clock(step))
+        scanned.append(clock(lambda: program(argument)) / 16)
+    return {"torch_seconds": min(eager), "scan_seconds": min(scanned)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--most", type=int, default=14, help="log2 of the last depth")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    start = time.perf_counter()
+    depths = [2**p for p in range(4, options.most + 1)]
+    dataset = measure(depths, options.rounds)
+    for name, seconds in against_torch(options.rounds).items():
+        dataset[name] = seconds
+    platform = jax.devices()[0].platform
+    path = options.output or Path("results", "benchmarks", f"depth-{platform}.nc")
+    config = {"n": N, "d": D, "m": M, "rounds": options.rounds, "depths": depths}
+    seconds = time.perf_counter() - start
+    results.save(dataset, path, config=config, seed=0, wall_seconds=seconds)
+    print((1e6 * dataset.seconds / dataset.depth).round(2).to_pandas().T)
+    print(dataset.compile_seconds.round(2).to_pandas().T)
+    print((dataset.scratch_bytes / dataset.depth).to_pandas().T)
+    if "torch_seconds" in dataset:
+        print(float(dataset.torch_seconds / dataset.scan_seconds))
+
+
+if __name__ == "__main__":
+    main()
