@@ -87,7 +87,7 @@ EXPERIMENTS = [
         initialisation,
         Initialisation(),
         {"depths": (16, 64), "seeds": 3, "steps": 100},
-        {"depths": (4,), "seeds": 2, "steps": 4},
+        {"activations": ("gelu", "relu"), "depths": (4,), "seeds": 2, "steps": 4},
     ),
     _experiment(
         "relu-counterexample",
@@ -111,6 +111,6 @@ EXPERIMENTS = [
         digits,
         Digits(),
         {"depth": 16, "seeds": 1, "steps": 60},
-        {"depth": 4, "seeds": 1, "steps": 2, "batch": 16},
+        {"activations": ("gelu",), "depth": 2, "seeds": 1, "steps": 2, "batch": 16},
     ),
 ]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from ... import training
 from ...residual import OneLayer, ResNet
@@ -86,7 +86,7 @@ def relu_counterexample(
     )
 
 
-def _run(config, half_depth, scratch, progress) -> dict[str, Array]:
+def _run(config, half_depth, scratch, progress) -> dict[str, np.ndarray]:
     one = jnp.ones((1, 1))
 
     def record(model: ResNet):

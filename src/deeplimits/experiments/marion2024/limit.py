@@ -309,7 +309,7 @@ def compare(
     Both carry a leading axis of training times; of all, the largest distances.
     """
     depth = network.block.outer.shape[1]
-    layers = jnp.asarray(grid.at(np.arange(depth) / depth))
+    layers = grid.at(np.arange(depth) / depth)
     states = jnp.asarray(grid.at(np.arange(depth + 1) / depth))
 
     def gap(limit, net):
