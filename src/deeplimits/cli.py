@@ -1,4 +1,4 @@
-"""The command line: `deeplimits list`, `run` and `claims`."""
+"""The command line: `deeplimits list`, `run`, `claims`, `fetch` and `diagnose`."""
 
 import argparse
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.random as jr
 
-from . import __version__, experiments, ledger, results
+from . import __version__, experiments, images, ledger, results
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     run.add_argument("--double", action="store_true", help="compute in float64")
     run.add_argument("--output", type=Path, metavar="FILE", help="default: under runs/")
+    fetch = commands.add_parser("fetch", help="have a data set, over the network")
+    fetch.set_defaults(command=_fetch)
+    fetch.add_argument("name", metavar="NAME", help=", ".join(images.LOADERS))
     return parser
 
 
@@ -78,6 +81,12 @@ def _run(options: argparse.Namespace) -> int:
     results.save(dataset, path, config=config, seed=options.seed, wall_seconds=seconds)
     shutil.rmtree(scratch, ignore_errors=True)
     print(path)
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    found = images.fetch(options.name)
+    print(f"{options.name}: {len(found.train)} + {len(found.test)} images")
     return 0
 
 

@@ -1,10 +1,18 @@
-"""Data: synthetic sets drawn from a key, and handwritten digits from scikit-learn."""
+"""Data: synthetic sets drawn from a key, handwritten digits, published image sets."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 from sklearn import datasets as sklearn_datasets
+
+from .images import Images as Images
+from .images import cifar10 as cifar10
+from .images import cifar10_jpeg75 as cifar10_jpeg75
+from .images import fashion_mnist as fashion_mnist
+from .images import fetch as fetch
+from .images import mnist as mnist
 
 
 def gaussian_pairs(
@@ -62,3 +70,65 @@ def digits(
     pixels = jnp.asarray(images[order].reshape(-1, 1, 8, 8) / 16)
     classes = jnp.asarray(labels[order])
     return (pixels[test:], classes[test:]), (pixels[:test], classes[:test])
+
+
+def flow_pairs(
+    n: int, *, d: int = 10, noise: float = 0.0, steps: int = 100, key: PRNGKeyArray
+) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
+    r"""Inputs $x \sim \mathcal{U}(-1, 1)^d$ and where a rotating flow takes them:
+
+    $$ z_0 = x, \qquad z_{t+1} = z_t + K^{-1/2} \tanh\bigl(
+       \sin(5\pi t/K)\, z_t + \cos(5\pi t/K)\bigr), \quad t = 0, \dots, K - 1, $$
+
+    componentwise, with the target $z_K$ plus `noise` times a standard normal; then
+    both are scaled to Euclidean norm one. The step is $K^{-1/2}$, not $1/K$.
+    The synthetic set of `cohen2021` has $d = 10$, $K = 100$, and 1,024 + 256 examples.
+    """
+    if n < 1 or d < 1 or steps < 1 or not 0 <= noise < np.inf:
+        raise ValueError(
+            f"n, d, steps must be positive, noise not negative: {n=}, {d=}, {steps=}, "
+            f"{noise=}."
+        )
+    input_key, noise_key = jr.split(key)
+    x = jr.uniform(input_key, (n, d), minval=-1.0)
+
+    def step(z, angle):
+        return z + steps**-0.5 * jnp.tanh(jnp.sin(angle) * z + jnp.cos(angle)), None
+
+    angles = 5 * jnp.pi * jnp.arange(steps, dtype=x.dtype) / steps
+    z, _ = jax.lax.scan(step, x, angles)
+    return _unit(x), _unit(z + noise * jr.normal(noise_key, (n, d)))
+
+
+def untrained_embedding(
+    images: Num[Array | np.ndarray, "n 1 28 28"], *, key: PRNGKeyArray
+) -> Float[Array, "n 25"]:
+    r"""Images through two untrained convolutions: 25 numbers of Euclidean norm one.
+
+    $5 \times 5$, then $3 \times 3$, both of stride 2 with one channel and a bias, all
+    uniform on $\pm\text{fan-in}^{-1/2}$ (PyTorch's initialisation), on the pixels
+    as they are, 0 to 255. The embedding of MNIST of `cohen2021`.
+    """
+    first_key, second_key = jr.split(key)
+    hidden = jnp.asarray(images, float)
+    for size, layer_key in ((5, first_key), (3, second_key)):
+        draws = jr.uniform(layer_key, (size**2 + 1,), minval=-1 / size, maxval=1 / size)
+        kernel = draws[:-1].reshape(1, 1, size, size)
+        hidden = jax.lax.conv(hidden, kernel, (2, 2), "VALID") + draws[-1]
+    return _unit(hidden.reshape(-1, 25))
+
+
+def embedded_digits(
+    images: Num[Array | np.ndarray, "n 1 28 28"],
+    labels: Int[Array | np.ndarray, " n"],
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "n 25"], Float[Array, "n 25"]]:
+    """`untrained_embedding`, and as targets 25 numbers with a 1 at the class."""
+    if not ((labels >= 0) & (labels < 25)).all():
+        raise ValueError("classes must lie between 0 and 24.")
+    return untrained_embedding(images, key=key), jax.nn.one_hot(labels, 25)
+
+
+def _unit(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
