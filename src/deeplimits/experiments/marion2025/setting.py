@@ -1,0 +1,107 @@
+"""The experiments' common ground: a random network, an input, and two ratios."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ... import initialisation
+from ...residual import AbstractBlock, OuterLayer, ResNet, TwoLayer
+
+MODELS = ("res-1", "res-3")
+INFINITE = 16.0  # what log10 of a ratio counts that overflows, as in the public code
+
+Law = Callable[..., Float[Array, "depth rows columns"]]
+
+
+def stacked(
+    model: str,
+    outer: Float[Array, "depth q q"],
+    inner: Float[Array, "depth q q"] | None = None,
+) -> AbstractBlock:
+    r"""The block $V \sigma(h)$ of "res-1" or $V \sigma(W h)$ of "res-3", with ReLU."""
+    if model not in MODELS:
+        raise ValueError(f"unknown model {model!r}; known: {', '.join(MODELS)}.")
+    if inner is None:
+        return OuterLayer(outer)
+    return TwoLayer(outer, inner, activation="relu", width_factors=False)
+
+
+def draw(
+    model: str, law: Law, depth: int, width: int, *, key: PRNGKeyArray
+) -> AbstractBlock:
+    """A block of `depth` layers; `law` makes weights of variance $1/q$."""
+    keys = jr.split(key, 1 if model == "res-1" else 2)
+    return stacked(model, *(law(depth, (width, width), key=k) for k in keys))
+
+
+def normalised(noise: Law, **options) -> Law:
+    """The law of noise of variance one, divided by the root of the fan-in."""
+
+    def law(depth, shape, *, key):
+        return noise(depth, shape, key=key, **options) / shape[-1] ** 0.5
+
+    return law
+
+
+def law(name: str, *, length_scale: float) -> Law:
+    """Uniform independent weights, or the increments of a smooth Gaussian process."""
+    if name == "uniform":
+        return initialisation.uniform
+    if name == "smooth":
+        noise = initialisation.smooth_increments
+        return normalised(noise, length_scale=length_scale)
+    raise ValueError(f"unknown law {name!r}; known: uniform, smooth.")
+
+
+def ends(
+    width: int, inputs: int, *, key: PRNGKeyArray
+) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
+    r"""$h_0 = A x$ for $x$ uniform on $[0, 1]^d$, and $B^\top$ for one output.
+
+    The gradient of any loss of that output in $h_L$ is a multiple of $B^\top$.
+    """
+    a_key, x_key, b_key = jr.split(key, 3)
+    A = initialisation.uniform(1, (width, inputs), key=a_key)[0]
+    B = initialisation.uniform(1, (1, width), key=b_key)[0]
+    return A @ jr.uniform(x_key, (inputs,)), B[0]
+
+
+def propagate(
+    block: AbstractBlock,
+    scale: Float[Array, ""] | Float[Array, " depth"],
+    h: Float[Array, " q"],
+    p: Float[Array, " q"],
+) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
+    """The last state, from the first; the gradient in the first, from the last."""
+    last, pullback = jax.vjp(ResNet(block, beta=0.0, scale=scale), h)
+    return last, pullback(p)[0]
+
+
+def ratios(
+    block: AbstractBlock,
+    scale: Float[Array, ""] | Float[Array, " depth"],
+    h: Float[Array, " q"],
+    p: Float[Array, " q"],
+) -> Float[Array, "2"]:
+    r"""$\|h_L - h_0\| / \|h_0\|$ and $\|p_0 - p_L\| / \|p_L\|$."""
+    last, first = propagate(block, scale, h, p)
+    return jnp.stack([_change(h, last), _change(p, first)])
+
+
+def change(
+    block: AbstractBlock, scale: Float[Array, ""], h: Float[Array, " q"]
+) -> Float[Array, ""]:
+    r"""$\|h_L - h_0\| / \|h_0\|$ alone, without a backward pass."""
+    return _change(h, ResNet(block, beta=0.0, scale=scale)(h))
+
+
+def _change(old: Float[Array, " q"], new: Float[Array, " q"]) -> Float[Array, ""]:
+    return jnp.linalg.norm(new - old) / jnp.linalg.norm(old)
+
+
+def log10(ratio: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The decimal logarithm; what overflowed, to infinity or beyond, counts 16."""
+    return jnp.where(jnp.isfinite(ratio), jnp.log10(ratio), INFINITE)
