@@ -15,7 +15,7 @@ import jax.random as jr
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .checks import require_finite
 from .files import atomic
