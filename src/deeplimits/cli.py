@@ -11,7 +11,16 @@ from typing import Any
 import jax
 import jax.random as jr
 
-from . import __version__, experiments, images, ledger, results
+from . import (
+    __version__,
+    diagnosis,
+    experiments,
+    exports,
+    images,
+    ledger,
+    reports,
+    results,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +55,25 @@ def _parser() -> argparse.ArgumentParser:
     fetch = commands.add_parser("fetch", help="have a data set, over the network")
     fetch.set_defaults(command=_fetch)
     fetch.add_argument("name", metavar="NAME", help=", ".join(images.LOADERS))
+    _add_diagnose(commands)
     return parser
+
+
+def _add_diagnose(commands: Any) -> None:
+    diagnose = commands.add_parser(
+        "diagnose",
+        help="which limit a network's weights point to",
+        description="Which limit in depth do the weights of a network point to?",
+        epilog=exports.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    diagnose.set_defaults(command=_diagnose)
+    diagnose.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    diagnose.add_argument("--beta", type=float, help="of the factor L^-beta, if any")
+    diagnose.add_argument("--json", action="store_true", help="print JSON, no table")
+    diagnose.add_argument(
+        "--figure", type=Path, metavar="FILE", help="draw it, as .png"
+    )
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -87,6 +114,16 @@ def _run(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     found = images.fetch(options.name)
     print(f"{options.name}: {len(found.train)} + {len(found.test)} images")
+    return 0
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    networks = [exports.read(path) for path in options.files]
+    found = diagnosis.diagnose(networks, beta=options.beta)
+    as_text = reports.to_json if options.json else reports.table
+    print(as_text(found))
+    if options.figure:
+        reports.save_figure(networks, options.figure)
     return 0
 
 

@@ -1,0 +1,123 @@
+r"""Weights exported from any framework: one array per parameter, depth leading.
+
+From PyTorch, for a network whose residual blocks are `model.blocks`:
+
+    import numpy as np
+    layers = [block.state_dict() for block in model.blocks]
+    stack = lambda name: np.stack([z[name].float().cpu().numpy() for z in layers])
+    np.savez(f"depth-{len(layers)}.npz", **{name: stack(name) for name in layers[0]})
+
+From Flax, for blocks named `Block_0`, `Block_1` and so on in `params`:
+
+    import jax, numpy as np
+    from flax.traverse_util import flatten_dict
+    layers = [params[f"Block_{k}"] for k in range(depth)]
+    stacked = jax.tree.map(lambda *z: np.stack(z).astype("float32"), *layers)
+    np.savez(f"depth-{depth}.npz", **flatten_dict(stacked, sep="."))
+
+A file called `depth-64` must hold 64 layers. The format `.safetensors` is eight bytes
+of length, a header in JSON and the arrays' bytes: reading it takes no package.
+"""
+
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+Weights = dict[str, np.ndarray]
+
+_TENSORS = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    **{f"I{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
+}
+
+
+def read(path: str | os.PathLike) -> Weights:
+    """The arrays of an `.npz` or `.safetensors` file, checked.
+
+    Raises `ValueError` for another or a damaged file, for pickled objects, and for
+    arrays that are not real and finite or do not share one depth of two or more.
+    """
+    path = Path(path)
+    readers = {".npz": _npz, ".safetensors": _safetensors}
+    if path.suffix not in readers:
+        raise ValueError(f"{path} must end in .npz or .safetensors.")
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}.")
+    weights = readers[path.suffix](path)
+    check(weights, path)
+    named = re.search(r"depth[-_]?(\d+)$", path.stem)
+    depth = len(next(iter(weights.values())))
+    if named and int(named[1]) != depth:
+        raise ValueError(f"{path} is named for another depth: it has {depth} layers.")
+    return weights
+
+
+def check(weights: Weights, source: object) -> None:
+    """Raise `ValueError` where the arrays cannot be the layers of one network."""
+    if not weights:
+        raise ValueError(f"{source} holds no array.")
+    for name, array in weights.items():
+        _check_array(array, f"{name} in {source}")
+    depths = {name: len(array) for name, array in weights.items()}
+    if len(set(depths.values())) > 1:
+        raise ValueError(
+            f"the arrays of {source} differ in depth, their first size: {depths}."
+        )
+
+
+def _check_array(array: np.ndarray, name: str) -> None:
+    if array.dtype.kind not in "fiu" and array.dtype != ml_dtypes.bfloat16:
+        raise ValueError(f"{name} is not numeric: it has type {array.dtype}.")
+    if array.ndim < 1 or array.shape[0] < 2:
+        raise ValueError(
+            f"{name} has fewer than two layers on its first axis: {array.shape}."
+        )
+    if array.size == 0:
+        raise ValueError(f"{name} is empty: it has shape {array.shape}.")
+    if not np.isfinite(array.astype(np.float64)).all():
+        raise ValueError(f"{name} holds NaN or infinity.")
+
+
+def _npz(path: Path) -> Weights:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("one array without a name")
+            return {name: file[name] for name in file.files}
+    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "pickle" in reason.lower():
+            reason = "it holds pickled objects, or is no .npz file"
+        raise ValueError(f"{path} cannot be read: {reason}.") from error
+
+
+def _safetensors(path: Path) -> Weights:
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    try:
+        header = json.loads(content[8:start])
+        header.pop("__metadata__", None)
+        return {name: _tensor(entry, content[start:]) for name, entry in header.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is truncated or no safetensors file ({error})."
+        ) from error
+
+
+def _tensor(entry: dict, content: bytes) -> np.ndarray:
+    begin, end = entry["data_offsets"]
+    if entry["dtype"] not in _TENSORS:
+        raise ValueError(f"type {entry['dtype']} is not one of {', '.join(_TENSORS)}")
+    if not 0 <= begin <= end <= len(content):
+        raise ValueError(f"bytes {begin} to {end} of {len(content)}")
+    array = np.frombuffer(content[begin:end], _TENSORS[entry["dtype"]])
+    return array.reshape(entry["shape"])

@@ -1,0 +1,142 @@
+"""A diagnosis as a table, as JSON, and as a figure."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from . import plots
+from .diagnosis import Network, Parameter, overall
+from .exports import Weights
+from .files import atomic
+from .regularity import variogram
+
+_COLUMNS = f"{'parameter':24} {'depth':>6} {'H':>5} {'interval':>14} {'rough':>7}"
+_MOST_ROWS = 6
+
+
+def table(parameters: Sequence[Parameter]) -> str:
+    """Regularity at every depth, exponents over depths, and the verdicts."""
+    lines = [f"{_COLUMNS}  verdict"]
+    for parameter in parameters:
+        lines += [_row(parameter.name, network) for network in parameter.networks]
+        for name, slope in parameter.exponents.items():
+            interval = f"[{slope.low:.2f}, {slope.high:.2f}]"
+            lines.append(f"  {name:24} goes like L^{slope.value:.2f} {interval}")
+        if parameter.exponents:
+            lines.append(
+                "  (smooth increments go like L^-1, Brownian ones like L^-1/2)"
+            )
+        lines.append(f"  => {parameter.verdict} ({parameter.reason})")
+    return "\n".join([*lines, f"The network: {overall(parameters)}"])
+
+
+def _row(name: str, network: Network) -> str:
+    value, interval = "", ""
+    if network.regularity is not None and math.isfinite(network.regularity.value):
+        value = f"{network.regularity.value:.2f}"
+        interval = f"[{network.regularity.low:.2f}, {network.regularity.high:.2f}]"
+    measured = f"{network.depth:6} {value:>5} {interval:>14} {network.roughness:7.3f}"
+    return f"{name[:24]:24} {measured}  {network.verdict}"
+
+
+def to_json(parameters: Sequence[Parameter]) -> str:
+    """Everything measured; null where a number is not finite."""
+    content = {"verdict": overall(parameters), "parameters": list(parameters)}
+    return json.dumps(_plain(content), indent=2, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def figure(networks: Sequence[Weights]) -> Figure:
+    """Norms, increments and spectra across depth: a row a parameter, the first six."""
+    plots.use_style()
+    names = list(networks[0])[:_MOST_ROWS]
+    size = (11.0, 3.0 * len(names))
+    drawing, axes = plt.subplots(len(names), 3, figsize=size, squeeze=False)
+    ordered = sorted(networks, key=lambda weights: len(weights[names[0]]))
+    for name, row in zip(names, axes, strict=True):
+        rows = [np.asarray(weights[name], float) for weights in ordered]
+        rows = [array.reshape(len(array), -1) for array in rows]
+        profile(row[0], rows).set_title(name, loc="left")
+        increments(row[1], rows)
+        spectra(row[2], rows)
+    plots.show_legend(axes[0, 2])
+    return drawing
+
+
+def save_figure(networks: Sequence[Weights], path: Path) -> None:
+    """Write `figure` whole or not at all, in the format that the name ends in."""
+    drawing = figure(networks)
+    kinds = drawing.canvas.get_supported_filetypes()
+    if path.suffix[1:] not in kinds:
+        plt.close(drawing)
+        raise ValueError(f"{path} must end in one of .{', .'.join(sorted(kinds))}.")
+    with atomic(path) as temporary:
+        drawing.savefig(temporary, format=path.suffix[1:])
+    plt.close(drawing)
+
+
+def profile(ax: Axes, rows: Sequence[np.ndarray]) -> Axes:
+    """The norm of every layer against depth-time."""
+    for weights, style in _styled(rows):
+        s = np.arange(len(weights)) / len(weights)
+        ax.plot(s, np.linalg.norm(weights, axis=1), **style)
+    ax.set(xlabel="depth-time $k/L$", ylabel="norm of the layer")
+    return ax
+
+
+def increments(ax: Axes, rows: Sequence[np.ndarray]) -> Axes:
+    r"""$V(m)$ against $m$, with the slopes of noise (1) and of smooth weights (4)."""
+    for weights, style in _styled(rows):
+        lags = 2 ** np.arange(max(1, int(np.log2(len(weights) / 4)) + 1))
+        values = variogram(weights, [m for m in lags.tolist() if 2 * m <= len(weights)])
+        _positive(ax, lags[: len(values)], values, **style)
+        if weights is rows[-1] and values[0] > 0:
+            for slope, line in ((1, ":"), (4, "--")):
+                guide = values[0] * lags[: len(values)] ** float(slope)
+                ax.loglog(
+                    lags[: len(values)], guide, "k", linestyle=line, marker="none"
+                )
+    ax.set(xlabel="lag $m$ in layers", ylabel="$V(m)$; guides $m$, $m^4$")
+    return ax
+
+
+def spectra(ax: Axes, rows: Sequence[np.ndarray]) -> Axes:
+    """The power of every frequency along depth: flat for white noise."""
+    for weights, style in _styled(rows):
+        window = np.hanning(len(weights) + 1)[:-1, None]
+        power = np.abs(np.fft.rfft(window * (weights - weights.mean(0)), axis=0)) ** 2
+        values = power.mean(1)[1:] / len(weights)
+        _positive(ax, np.arange(1, len(values) + 1), values, **style)
+    ax.set(xlabel="cycles over the depth", ylabel="power")
+    return ax
+
+
+def _positive(ax: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.plot(x[y > 0], y[y > 0], **style)
+
+
+def _styled(
+    rows: Sequence[np.ndarray],
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Each network with its shade, dark to light as they get deeper, and its label."""
+    for weights, colour in zip(rows, plots.shades(len(rows)), strict=True):
+        style: dict[str, Any] = {"color": colour, "marker": "none", "linestyle": "-"}
+        yield weights, style | {"label": f"depth {len(weights)}"}
