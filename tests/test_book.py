@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
 PAGES = sorted(p for p in SITE.glob("**/*.html") if "_static" not in p.parts)
 RECORDS = [p for p in PAGES if (ROOT / "book" / f"{p.stem}.ipynb").is_file()]
-ADDRESS = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+ADDRESS = CONFIG["repository"]["url"]
+NUMBERS = CONFIG["sphinx"]["config"]["chapter_numbers"]
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="no built pages: run `make book`")
 
@@ -219,3 +221,13 @@ def test_the_ledger_page_lists_every_claim():
     claims = yaml.safe_load((ROOT / "book" / "claims.yml").read_text())
     page = soup(SITE / "book" / "ledger.html")
     assert not [c["id"] for c in claims if not page.find(id=f"ledger-{c['id']}")]
+
+
+@pytest.mark.parametrize("page", NUMBERS)
+def test_a_chapter_has_the_number_of_the_plan(page):
+    path = SITE / f"{page}.html"
+    headings = soup(path).select("h1 .section-number, h2 .section-number")
+    numbers = [heading.get_text().strip().rstrip(".") for heading in headings]
+    assert numbers[:3] == [f"{NUMBERS[page]}{part}" for part in ("", ".1", ".2")]
+    figures = soup(path).select(".caption-number")
+    assert all(f" {NUMBERS[page]}." in figure.get_text() for figure in figures)
