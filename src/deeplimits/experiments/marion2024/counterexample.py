@@ -90,6 +90,7 @@ def _run(config, half_depth, scratch, progress) -> dict[str, np.ndarray]:
     one = jnp.ones((1, 1))
 
     def record(model: ResNet):
+        assert isinstance(model.block, OneLayer)
         weights = model.block.weight[:, 0, 0]
         odd, even = weights[::2], weights[1::2]
         extremes = {

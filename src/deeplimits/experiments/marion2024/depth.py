@@ -76,7 +76,7 @@ def aggregate(dataset: xr.Dataset, horizon: int) -> xr.DataArray:
     $$ \Bigl(\sum_{t < T} \sum_k \|V_{k+1}(t) - V_k(t)\|_F^2\Bigr)^{1/2}. $$
     """
     first = dataset["squares_outer"].isel(iteration=slice(0, horizon))
-    return np.sqrt(first.sum("iteration"))
+    return first.sum("iteration") ** 0.5
 
 
 def largest(dataset: xr.Dataset, horizon: int) -> xr.DataArray:

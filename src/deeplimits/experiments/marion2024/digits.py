@@ -131,6 +131,7 @@ def digits(
 @eqx.filter_jit
 def _summary(model: ResNet, train, test) -> dict[str, Array]:
     """Mean distance of neighbours, one entry of each convolution, accuracies."""
+    assert isinstance(model.block, Convolution)
     kernels = jnp.moveaxis(model.block.kernels, 1, 0)
     return {
         "distance": jnp.stack([successive_distances(k).mean() for k in kernels]),

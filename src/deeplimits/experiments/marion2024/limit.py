@@ -13,7 +13,8 @@ import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ... import training
-from ...residual import AbstractBlock, Matrix, ResNet, TwoLayer
+from ...residual import Matrix, ResNet, TwoLayer
+from .setting import layers
 
 Data = tuple[Float[Array, "n d"], Float[Array, "n outputs"]]
 
@@ -77,9 +78,7 @@ class Grid:
         return terms / terms.sum(1, keepdims=True)
 
 
-def between(
-    matrix: Float[np.ndarray, "... nodes"], block: AbstractBlock
-) -> AbstractBlock:
+def between(matrix: Float[np.ndarray, "... nodes"], block: TwoLayer) -> TwoLayer:
     """The block of a model on the grid, interpolated by a matrix of `Grid`."""
     return jax.tree.map(lambda z: jnp.tensordot(matrix, z, axes=1), block)
 
@@ -112,7 +111,7 @@ def forward(
         return h, h
 
     start = model.encoder(x)
-    stages = (jnp.asarray(grid.sizes), between(grid.stages, model.block))
+    stages = (jnp.asarray(grid.sizes), between(grid.stages, layers(model)))
     _, hidden = jax.lax.scan(step, start, stages)
     return jnp.concatenate([start[None], hidden[grid.substeps - 1 :: grid.substeps]])
 
@@ -152,7 +151,7 @@ def adjoint(
         state = _runge_kutta(field, state, -size, backwards)
         return state, state[1]
 
-    stages = (jnp.asarray(grid.sizes), between(grid.stages, model.block))
+    stages = (jnp.asarray(grid.sizes), between(grid.stages, layers(model)))
     _, adjoints = jax.lax.scan(step, (last, cotangent), stages, reverse=True)
     return jnp.concatenate([adjoints[:: grid.substeps], cotangent[None]])
 
@@ -197,7 +196,9 @@ def network_gradient(model: ResNet, data: Data) -> ResNet:
 
 
 @eqx.filter_jit
-def flow(gradient, model: ResNet, times: Float[Array, " times"], tolerance: float):
+def flow(
+    gradient, model: ResNet, times: Float[Array, " times"], tolerance: float
+) -> ResNet:
     """The gradient flow of `model` at `times`, to a tolerance in training time."""
 
     def velocity(t, model, args):
@@ -214,6 +215,7 @@ def flow(gradient, model: ResNet, times: Float[Array, " times"], tolerance: floa
         stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
         max_steps=4096,
     )
+    assert isinstance(solution.ys, ResNet)
     return solution.ys
 
 
@@ -308,12 +310,12 @@ def compare(
 
     Both carry a leading axis of training times; of all, the largest distances.
     """
-    depth = network.block.outer.shape[1]
-    layers = grid.at(np.arange(depth) / depth)
+    depth = layers(network).outer.shape[1]
+    samples = grid.at(np.arange(depth) / depth)
     states = jnp.asarray(grid.at(np.arange(depth + 1) / depth))
 
     def gap(limit, net):
-        block = jax.tree.map(jnp.subtract, between(layers, limit.block), net.block)
+        block = jax.tree.map(jnp.subtract, between(samples, layers(limit)), layers(net))
         smooth = jax.vmap(lambda x: states @ forward(limit, grid, x))(test)
         hidden = smooth - jax.vmap(net.trajectory)(test)
         outputs = smooth[:, -1] @ limit.decoder.weight.T - jax.vmap(net)(test)
@@ -354,10 +356,10 @@ def _mismatches(config, path, grid, data) -> Float[np.ndarray, "rules depths"]:
 
     def at(depth):
         matrix = grid.at(np.arange(depth) / depth)
-        block = between(matrix, model.block)
+        block = between(matrix, layers(model))
         network = ResNet(block, model.encoder, model.decoder)
-        exact = jax.jit(lambda m: network_gradient(m, data))(network).block.outer
-        gaps = [between(matrix, g.block).outer - exact for g in gradients]
+        exact = jax.jit(lambda m: layers(network_gradient(m, data)).outer)(network)
+        gaps = [between(matrix, layers(g)).outer - exact for g in gradients]
         return [float(jnp.linalg.norm(g) / jnp.linalg.norm(exact)) for g in gaps]
 
     return np.array([at(depth) for depth in config.depths]).T
@@ -371,7 +373,9 @@ def _speed(path: ResNet, grid: Grid, data: Data) -> float:
 
 def _entry(path: ResNet, grid: Grid) -> Float[Array, "times s"]:
     """The entry of $\\mathcal{V}$ that varies most along depth at the last time."""
-    values = jnp.einsum("sj,tjab->tsab", jnp.asarray(grid.at(_FINE)), path.block.outer)
+    values = jnp.einsum(
+        "sj,tjab->tsab", jnp.asarray(grid.at(_FINE)), layers(path).outer
+    )
     row, column = np.unravel_index(
         jnp.std(values[-1], axis=0).argmax(), values.shape[2:]
     )

@@ -37,7 +37,8 @@ def long_time(
     optimiser = setting.descent(config.rate)
 
     def record(model: ResNet):
-        outer, inner = model.block.outer, model.block.inner
+        layers = setting.layers(model)
+        outer, inner = layers.outer, layers.inner
         entries = (
             outer[:, config.row, config.column],
             inner[:, config.row, config.column],
@@ -80,6 +81,6 @@ def long_time(
 
 def decay_rate(dataset: xr.Dataset, start: int, end: int) -> xr.DataArray:
     r"""The decay rate $-\Delta \log \ell / \Delta t$ between two iterations."""
-    logarithm = np.log(dataset["loss"])
-    first, last = logarithm.sel(iteration=start), logarithm.sel(iteration=end)
-    return (first - last) / (end - start)
+    loss = dataset["loss"]
+    fall = loss.sel(iteration=start) / loss.sel(iteration=end)
+    return xr.apply_ufunc(np.log, fall) / (end - start)

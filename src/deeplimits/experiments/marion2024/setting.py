@@ -57,6 +57,12 @@ def equation(n: int, d: int, m: int, *, key: PRNGKeyArray) -> Setting:
     return Setting(jr.normal(weight_key, (m, d)), data, training.mean_square, True)
 
 
+def layers(model: ResNet) -> TwoLayer:
+    """The layers of a network that is known to have two maps in each."""
+    assert isinstance(model.block, TwoLayer)
+    return model.block
+
+
 def descent(rate: float) -> optax.GradientTransformation:
     r"""Gradient descent with step `rate` times $L$ in the layers."""
     return optax.chain(training.depth_factor(), optax.sgd(rate))
@@ -65,9 +71,8 @@ def descent(rate: float) -> optax.GradientTransformation:
 def distances(model: ResNet) -> dict[str, Float[Array, ""]]:
     r"""Largest $\|V_{k+1} - V_k\|$, $\|W_{k+1} - W_k\|$ and sum of both; the means; and
     $\sum_k \|V_{k+1} - V_k\|^2$."""
-    assert isinstance(model.block, TwoLayer)
-    outer = successive_distances(model.block.outer)
-    inner = successive_distances(model.block.inner)
+    outer = successive_distances(layers(model).outer)
+    inner = successive_distances(layers(model).inner)
     return {
         "max_outer": outer.max(),
         "max_inner": inner.max(),
