@@ -83,7 +83,7 @@ def examine(array: np.ndarray) -> Network:
     fine = regularity(sample) if enough and not still else None
     steps = [2**j for j in range(3, depth.bit_length()) if 2**j <= depth // 16]
     far = len(steps) > 1 and fine is not None
-    coarse = regularity(sample, lags=steps, order=3) if far else None
+    coarse = regularity(sample, lags=steps[-2:], order=3) if far else None
     trend = 1.0 if still else _trend(sample, fine)
     if square == 0:
         verdict, reason = IDENTITY, "every weight is zero"
@@ -148,12 +148,22 @@ def _judge(
     inside = [b for b in _BANDS if b[0] <= fine.low and fine.high <= b[1]]
     if not inside:
         return ABSTAIN, f"H lies in [{fine.low:.2f}, {fine.high:.2f}]: too wide"
-    [(low, high, verdict)] = inside
-    if coarse is not None and (coarse.high < low or coarse.low > high):
+    [(_, _, verdict)] = inside
+    if coarse is not None and not _scales(verdict, fine, coarse):
         return ABSTAIN, f"another exponent over many layers: {coarse.value:.2f}"
     if verdict == ROUGH and trend > 0.5:
         return BETWEEN, f"noise about a larger trend ({trend:.0%} of the mean square)"
     return verdict, f"H = {fine.value:.2f} [{fine.low:.2f}, {fine.high:.2f}]"
+
+
+def _scales(verdict: str, fine: Regularity, coarse: Regularity) -> bool:
+    """Does the exponent of the smallest lags hold over many layers?
+
+    Smooth paths bend, so that there the longer lags must only stay above noise.
+    """
+    if verdict == SMOOTH:
+        return coarse.low >= 1
+    return coarse.high >= fine.low - 0.1 and coarse.low <= fine.high + 0.1
 
 
 def diagnose(

@@ -19,7 +19,9 @@ A file called `depth-64` must hold 64 layers. The format `.safetensors` is eight
 of length, a header in JSON and the arrays' bytes: reading it takes no package.
 """
 
+import io
 import json
+import math
 import os
 import re
 import zipfile
@@ -89,10 +91,10 @@ def _check_array(array: np.ndarray, name: str) -> None:
 
 def _npz(path: Path) -> Weights:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("one array without a name")
-            return {name: file[name] for name in file.files}
+        file = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("one array without a name")
+        return {name: file[name] for name in file.files}
     except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "pickle" in reason.lower():
@@ -106,18 +108,21 @@ def _safetensors(path: Path) -> Weights:
     try:
         header = json.loads(content[8:start])
         header.pop("__metadata__", None)
-        return {name: _tensor(entry, content[start:]) for name, entry in header.items()}
+        body = memoryview(content)[start:]
+        return {name: _tensor(entry, body) for name, entry in header.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is truncated or no safetensors file ({error})."
         ) from error
 
 
-def _tensor(entry: dict, content: bytes) -> np.ndarray:
+def _tensor(entry: dict, content: memoryview) -> np.ndarray:
     begin, end = entry["data_offsets"]
     if entry["dtype"] not in _TENSORS:
         raise ValueError(f"type {entry['dtype']} is not one of {', '.join(_TENSORS)}")
     if not 0 <= begin <= end <= len(content):
         raise ValueError(f"bytes {begin} to {end} of {len(content)}")
     array = np.frombuffer(content[begin:end], _TENSORS[entry["dtype"]])
+    if array.size != math.prod(entry["shape"]):
+        raise ValueError(f"{array.size} numbers for the shape {entry['shape']}")
     return array.reshape(entry["shape"])

@@ -1,0 +1,385 @@
+"""Laws of the diagnosis: exact exponents, known regimes, abstention, and bad files."""
+
+import functools
+import json
+import sys
+import types
+
+import jax.random as jr
+import ml_dtypes
+import numpy as np
+import pytest
+
+from deeplimits import cli, diagnosis, exports, initialisation, regularity, reports
+from deeplimits.diagnosis import ABSTAIN, BETWEEN, EXPLOSIVE, IDENTITY, ROUGH, SMOOTH
+
+
+@functools.cache
+def noise(depth, shape=(8, 8), *, hurst=0.5, seed=0):
+    key = jr.fold_in(jr.key(seed), depth)
+    return np.asarray(
+        initialisation.fractional_noise(depth, shape, hurst=hurst, key=key)
+    )
+
+
+@functools.cache
+def smooth(depth, shape=(8, 8), *, seed=0):
+    key = jr.key(seed)
+    return np.asarray(initialisation.smooth(depth, shape, length_scale=0.3, key=key))
+
+
+def verdict(*arrays, beta=None):
+    networks = [{"weight": array} for array in arrays]
+    [parameter] = diagnosis.diagnose(networks, beta=beta)
+    return parameter.verdict
+
+
+# Exact at finite depth.
+
+
+def test_second_differences_are_those_of_the_plain_loop():
+    weights = np.random.default_rng(0).normal(size=(12, 2, 3))
+    sums = [np.zeros((2, 3))]
+    for layer in weights:
+        sums.append(sums[-1] + layer)
+    for lag in (1, 3):
+        expected = [
+            (sums[k + 2 * lag] - 2 * sums[k + lag] + sums[k]) ** 2
+            for k in range(13 - 2 * lag)
+        ]
+        found = regularity.second_differences(weights, lag)
+        np.testing.assert_allclose(found, np.reshape(expected, (-1, 6)), atol=1e-12)
+
+
+@pytest.mark.parametrize("hurst", [0.2, 0.5, 0.8])
+def test_the_variogram_of_fractional_noise_is_its_formula(hurst):
+    lags = np.array([1, 2, 4, 8])
+    found = regularity.variogram(noise(1024, (16, 16), hurst=hurst), lags.tolist())
+    expected = (4 - 2 ** (2 * hurst)) * lags ** (2 * hurst)
+    # of 250,000 dependent squares: a few parts in a hundred at the longest lag
+    np.testing.assert_allclose(found, expected, rtol=0.05)
+
+
+def test_a_parabola_has_exponent_two_and_a_constant_part_drops_out():
+    ramp = np.arange(64.0)[:, None]
+    found = regularity.regularity(ramp)
+    np.testing.assert_allclose(found, (2, 2, 2), rtol=1e-10)
+    shifted = regularity.regularity(noise(64) + 100)
+    np.testing.assert_allclose(shifted, regularity.regularity(noise(64)), rtol=1e-8)
+
+
+def test_the_exponent_knows_no_size():
+    for scale in (1e-12, 1e12):
+        np.testing.assert_allclose(
+            regularity.regularity(scale * noise(64)), regularity.regularity(noise(64))
+        )
+
+
+def test_brownian_weights_have_the_variogram_of_a_random_walk():
+    """$V(m) = (2 m^3 + m)/3$: their sum has exponent 3/2, less at the smallest lags."""
+    path, lags = np.cumsum(noise(1024, (16, 16)), axis=0), np.array([1, 2, 4, 8])
+    found = regularity.variogram(path, lags.tolist())
+    np.testing.assert_allclose(found, (2 * lags**3 + lags) / 3, rtol=0.05)
+    assert verdict(path) == SMOOTH
+
+
+@pytest.mark.parametrize("hurst", [0.2, 0.5, 0.8])
+def test_intervals_cover_the_index(hurst):
+    """Of 40 intervals at 95 % at least 34 cover: fewer has probability 0.003."""
+    found = [
+        regularity.regularity(noise(128, (3, 3), hurst=hurst, seed=s))
+        for s in range(40)
+    ]
+    assert sum(z.low <= hurst <= z.high for z in found) >= 34
+
+
+def test_entries_that_move_together_do_not_narrow_the_interval():
+    one = noise(128, (1,))
+    copies = np.repeat(one, 64, axis=1)
+    alone, together = regularity.regularity(one), regularity.regularity(copies)
+    np.testing.assert_allclose(together, alone)
+
+
+# Verdicts of known regimes.
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        (lambda: noise(256), ROUGH),
+        (lambda: noise(256, hurst=0.2), BETWEEN),
+        (lambda: noise(256, hurst=0.8), BETWEEN),
+        (lambda: smooth(64), SMOOTH),
+        (lambda: smooth(64).astype(np.float16), SMOOTH),
+        (lambda: np.ones((64, 3, 2)) / 3, SMOOTH),
+        (lambda: np.zeros((64, 3, 2)), IDENTITY),
+        (lambda: np.ones((64, 5), int), SMOOTH),
+        (lambda: 10 + noise(256), BETWEEN),
+        (lambda: 0.1 * smooth(256) + noise(256), ROUGH),
+        (lambda: noise(12), ABSTAIN),
+        (lambda: noise(32, (1,)), ABSTAIN),
+    ],
+)
+def test_verdicts_on_one_network(weights, expected):
+    assert verdict(weights()) == expected
+
+
+def test_short_memory_is_no_smooth_limit():
+    """Correlated over ten layers whatever the depth: smooth near, white from afar."""
+    weights, white = np.zeros((1024, 64)), noise(1024, (64,))
+    for k in range(1, 1024):
+        weights[k] = 0.9 * weights[k - 1] + white[k]
+    assert verdict(weights) == ABSTAIN
+
+
+@pytest.mark.parametrize(
+    ("beta", "rough", "even"),
+    [
+        (0.0, EXPLOSIVE, EXPLOSIVE),
+        (0.5, ROUGH, EXPLOSIVE),
+        (1.0, IDENTITY, SMOOTH),
+        (1.5, IDENTITY, IDENTITY),
+    ],
+)
+def test_with_beta_the_size_is_judged_too(beta, rough, even):
+    depths = (64, 128, 256, 512)
+    assert verdict(*(noise(depth) for depth in depths), beta=beta) == rough
+    assert verdict(*(smooth(depth) for depth in depths), beta=beta) == even
+    assert verdict(noise(64), noise(128), beta=beta) == ABSTAIN
+
+
+def test_depths_that_disagree_give_no_verdict():
+    assert verdict(smooth(64), noise(128)) == ABSTAIN
+
+
+def test_increments_that_do_not_shrink_contradict_a_smooth_limit():
+    """The same eight periods per 128 layers at every depth: no limit in depth."""
+    waves = [np.sin(2 * np.pi * np.arange(n) / 16)[:, None] for n in (64, 128, 256)]
+    assert verdict(*waves) == ABSTAIN
+
+
+def test_exponents_over_depths_are_those_of_the_scaling():
+    networks = [{"weight": smooth(n) / n**0.3} for n in (128, 64, 256, 512)]
+    [parameter] = diagnosis.diagnose(networks)
+    assert [n.depth for n in parameter.networks] == [64, 128, 256, 512]
+    expected = {
+        "largest norm": -0.3,
+        "largest increment": -1.3,
+        "norm of the sum": 0.7,
+        "root sum of squares": 0.2,
+        "increment over weight": -1.0,
+    }
+    for name, value in expected.items():
+        assert abs(parameter.exponents[name].value - value) < 0.1, name
+
+
+def test_the_roughest_parameter_decides():
+    networks = [{"v": noise(256), "w": smooth(256), "gain": np.ones((256, 8))}]
+    assert diagnosis.overall(diagnosis.diagnose(networks)) == ROUGH
+    networks[0]["bias"] = noise(256, (1,), hurst=0.4)
+    found = {z.name: z.verdict for z in diagnosis.diagnose(networks)}
+    assert diagnosis.overall(diagnosis.diagnose(networks)) in (ABSTAIN, BETWEEN), found
+
+
+def test_networks_must_agree():
+    with pytest.raises(ValueError, match="no network"):
+        diagnosis.diagnose([])
+    with pytest.raises(ValueError, match="differ in layers"):
+        diagnosis.diagnose([{"w": noise(64)}, {"w": noise(64, (3, 3))}])
+    with pytest.raises(ValueError, match="differ in layers"):
+        diagnosis.diagnose([{"w": noise(64)}, {"v": noise(64)}])
+
+
+# Files and the command.
+
+
+def safetensors(arrays, types):
+    """The format as its authors describe it, written without their package."""
+    header, body = {"__metadata__": {"format": "pt"}}, b""
+    for name, array in arrays.items():
+        span = [len(body), len(body) + array.nbytes]
+        entry = {"dtype": types[name], "shape": list(array.shape), "data_offsets": span}
+        header[name], body = entry, body + array.tobytes()
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+ARRAYS = {
+    "a": np.sin(np.arange(384, dtype=np.float32)).reshape(64, 3, 2),
+    "b": np.cos(np.arange(320.0)).reshape(64, 5).astype(ml_dtypes.bfloat16),
+}
+TYPES = {"a": "F32", "b": "BF16"}
+
+
+def test_both_formats_are_read(tmp_path):
+    path = tmp_path / "depth-64.safetensors"
+    path.write_bytes(safetensors(ARRAYS, TYPES))
+    found = exports.read(path)
+    assert list(found) == ["a", "b"]
+    for name, array in found.items():
+        assert array.dtype == ARRAYS[name].dtype
+        np.testing.assert_array_equal(array, ARRAYS[name])
+    np.savez(tmp_path / "depth-64.npz", a=ARRAYS["a"])
+    found = exports.read(tmp_path / "depth-64.npz")
+    np.testing.assert_array_equal(found["a"], ARRAYS["a"])
+
+
+def test_safetensors_are_those_of_the_package(tmp_path):
+    package = pytest.importorskip("safetensors.numpy", reason="not needed to read them")
+    package.save_file({"a": ARRAYS["a"]}, tmp_path / "x.safetensors")
+    found = exports.read(tmp_path / "x.safetensors")
+    np.testing.assert_array_equal(found["a"], ARRAYS["a"])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_no_truncation_passes(suffix, tmp_path):
+    path = tmp_path / f"whole{suffix}"
+    if suffix == ".npz":
+        np.savez(path, a=ARRAYS["a"])
+    else:
+        path.write_bytes(safetensors(ARRAYS, TYPES))
+    content = path.read_bytes()
+    for end in (0, 5, 9, 60, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:end])
+        with pytest.raises(ValueError, match=r"cannot be read|truncated or no"):
+            exports.read(path)
+
+
+NUMBERS = np.arange(64.0 * 64).reshape(64, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"w": np.where(NUMBERS == 9, np.nan, NUMBERS)},
+            "w in w.npz holds NaN or infinity",
+        ),
+        ({"w": NUMBERS[:1]}, "fewer than two layers on its first axis: (1, 8, 8)"),
+        ({"w": np.float64(3)}, "fewer than two layers on its first axis: ()"),
+        ({"w": NUMBERS, "v": NUMBERS[:32]}, "differ in depth, their first size"),
+        ({"w": np.array(["a", "b"])}, "w in w.npz is not numeric: it has type <U1"),
+        ({"w": NUMBERS * 1j}, "not numeric: it has type complex128"),
+        ({"w": np.array([{}, {}])}, "pickled objects"),
+        ({"w": np.zeros((4, 0))}, "w in w.npz is empty"),
+        ({}, "holds no array"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(
+    arrays, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    np.savez("w.npz", **arrays)
+    assert cli.main(["diagnose", "w.npz"]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("w.pt", "must end in .npz or .safetensors"),
+        ("missing.npz", "there is no file missing.npz"),
+        ("depth-32.npz", "named for another depth: it has 64 layers"),
+        ("text.npz", "text.npz cannot be read"),
+        ("one.npz", "one.npz cannot be read: one array without a name"),
+    ],
+)
+def test_bad_files_are_one_line_too(name, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("depth-32.npz", w=noise(64))
+    (tmp_path / "text.npz").write_text("weights")
+    with open("one.npz", "wb") as file:
+        np.save(file, noise(64))
+    assert cli.main(["diagnose", name]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dtype": "F8_E4M3"}, "type F8_E4M3 is not one of F64, F32"),
+        ({"shape": [64, -1]}, "numbers for the shape"),
+        ({"shape": [64, 4]}, "384 numbers for the shape"),
+        ({"data_offsets": [0, 10**9]}, "bytes 0 to 1000000000 of 1536"),
+    ],
+)
+def test_headers_that_lie_are_refused(change, message, tmp_path):
+    entry = {"dtype": "F32", "shape": [64, 6], "data_offsets": [0, 1536]} | change
+    text = json.dumps({"a": entry}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(1536))
+    with pytest.raises(ValueError, match=message):
+        exports.read(path)
+
+
+def test_the_command_prints_a_table_json_and_a_figure(tmp_path, capsys):
+    files = []
+    for depth in (64, 128, 256, 512):
+        files.append(str(tmp_path / f"depth-{depth}.npz"))
+        np.savez(files[-1], weight=noise(depth), bias=np.zeros((depth, 4)))
+    picture = tmp_path / "figure.png"
+    assert cli.main(["diagnose", *files, "--figure", str(picture)]) == 0
+    text = capsys.readouterr().out
+    assert "=> rough: SDE (H = 0." in text
+    assert "=> identity (every weight is zero)" in text
+    assert "increment over weight" in text
+    assert text.strip().endswith("The network: rough: SDE")
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert cli.main(["diagnose", *files, "--json", "--beta", "0.5"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == ROUGH
+    assert [p["name"] for p in found["parameters"]] == ["weight", "bias"]
+    first = found["parameters"][0]["networks"][0]
+    assert first["depth"] == 64
+    assert set(first["regularity"]) == {"value", "low", "high"}
+    assert cli.main(["diagnose", *files, "--figure", "x.txt"]) == 2
+    assert "must end in one of" in capsys.readouterr().err
+
+
+def test_what_is_infinite_is_null():
+    found = diagnosis.diagnose([{"w": np.eye(20)[:, :1]}])
+    assert json.loads(reports.to_json(found))["verdict"] == ABSTAIN
+
+
+class Tensor(np.ndarray):
+    """Just as much of PyTorch's tensor as the documented export asks for."""
+
+    def float(self):
+        return self.astype(np.float32)
+
+    def cpu(self):
+        return self
+
+    def numpy(self):
+        return np.asarray(self)
+
+
+def test_the_documented_exports_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = exports.__doc__.split("\n")
+    code = [line.strip() for line in text if line.startswith("    ")]
+    torch, flax = "\n".join(code[:4]), "\n".join(code[4:])
+    assert "model.blocks" in torch
+    weights = noise(64, (3, 2))
+    blocks = [
+        types.SimpleNamespace(state_dict=lambda z=z: {"w": z.view(Tensor)})
+        for z in weights
+    ]
+    exec(torch, {"model": types.SimpleNamespace(blocks=blocks)})
+    np.testing.assert_allclose(exports.read("depth-64.npz")["w"], weights, rtol=1e-6)
+    (tmp_path / "depth-64.npz").unlink()
+    module = types.ModuleType("flax.traverse_util")
+    module.flatten_dict = lambda tree, sep: {
+        f"{a}{sep}{b}": z for a, inner in tree.items() for b, z in inner.items()
+    }
+    monkeypatch.setitem(sys.modules, "flax", types.ModuleType("flax"))
+    monkeypatch.setitem(sys.modules, "flax.traverse_util", module)
+    params = {f"Block_{k}": {"Dense_0": {"kernel": z}} for k, z in enumerate(weights)}
+    exec(flax, {"params": params, "depth": 64})
+    found = exports.read("depth-64.npz")["Dense_0.kernel"]
+    np.testing.assert_allclose(found, weights, rtol=1e-6)
