@@ -106,7 +106,7 @@ def main() -> None:
     results.save(
         dataset, options.output, config=config, seed=options.seed, wall_seconds=seconds
     )
-    print(dataset["count"].to_pandas())
+    print(dataset["count"].to_pandas().to_string())
     print(f"right: {right:.1%} of the definite verdicts; abstained: {abstained:.1%}")
 
 
