@@ -62,7 +62,7 @@ EXPERIMENTS = [
         "Figure 1, left: neighbouring layers against depth",
         successive_distance,
         SuccessiveDistance(),
-        {"depths": (2, 16, 256), "steps": 50},
+        {"depths": (2, 256), "steps": 50},
         {"depths": (2, 16), "steps": 4},
     ),
     _experiment(
@@ -70,7 +70,13 @@ EXPERIMENTS = [
         "Figure 1, right: distance to a deep reference",
         depth_convergence,
         DepthConvergence(),
-        {"depths": (4, 16, 64), "reference": 512, "steps": 40, "every": 2},
+        {
+            "depths": (4, 16, 64),
+            "reference": 512,
+            "steps": 40,
+            "every": 2,
+            "precisions": ("float64",),
+        },
         {"depths": (2, 4), "reference": 8, "steps": 4, "every": 2},
     ),
     _experiment(
@@ -78,7 +84,7 @@ EXPERIMENTS = [
         "Figure 2: weights along depth, and the loss, over 80,000 iterations",
         long_time,
         LongTime(),
-        {"depths": (16, 64), "steps": 2000, "every": 100},
+        {"depths": (64,), "steps": 2000, "every": 100},
         {"depths": (2, 4), "steps": 20, "every": 5},
     ),
     _experiment(
@@ -86,7 +92,7 @@ EXPERIMENTS = [
         "tied, smooth and independent layers; GELU, tanh and ReLU",
         initialisation,
         Initialisation(),
-        {"depths": (16, 64), "seeds": 3, "steps": 100},
+        {"activations": ("tanh", "relu"), "depths": (16, 64), "seeds": 3, "steps": 100},
         {"activations": ("gelu", "relu"), "depths": (4,), "seeds": 2, "steps": 4},
     ),
     _experiment(
@@ -110,7 +116,7 @@ EXPERIMENTS = [
         "convolutional networks on digits: smoothness along depth, and accuracy",
         digits,
         Digits(),
-        {"depth": 16, "seeds": 1, "steps": 60},
+        {"activations": ("gelu",), "depth": 16, "seeds": 1, "steps": 60},
         {"activations": ("gelu",), "depth": 2, "seeds": 1, "steps": 2, "batch": 16},
     ),
 ]
