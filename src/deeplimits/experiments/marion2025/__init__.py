@@ -48,7 +48,7 @@ def _experiment(name, summary, run, paper, book: dict, smoke: dict) -> Experimen
     return Experiment(f"marion2025/{name}", summary, presets, run)
 
 
-_FEW = {"depths": (10, 32, 100, 320, 1000), "repetitions": 24}
+_FEW = {"depths": (10, 100, 1000), "repetitions": 10}
 _LEAST = {"depths": (4, 8, 16), "repetitions": 3, "width": 6}
 _SMOOTH = Depth(law="smooth", betas=(0.5, 1.0, 2.0))
 
@@ -82,7 +82,7 @@ EXPERIMENTS = [
         "Figure 2: the law of the growth at the critical exponent",
         histogram,
         Histogram(),
-        {"width": 40, "depth": 256, "draws": 600},
+        {"width": 40, "depth": 256, "draws": 400},
         {"width": 6, "depth": 8, "draws": 100, "batch": 50},
     ),
     _experiment(
@@ -90,7 +90,7 @@ EXPERIMENTS = [
         "Figure 7: the map of regimes over exponent and Hurst index",
         regimes,
         Regimes(),
-        {"columns": 27, "rows": 12, "depth": 256, "networks": 2, "points": 4},
+        {"columns": 27, "rows": 10, "depth": 128, "networks": 2, "points": 4},
         {"columns": 5, "rows": 3, "depth": 8, "width": 6, "networks": 1, "points": 2},
     ),
     _experiment(
@@ -98,7 +98,12 @@ EXPERIMENTS = [
         "the critical exponent against the Hurst index",
         critical,
         Critical(),
-        {"depths": (256, 1024), "networks": 32, "width": 8},
+        {
+            "hursts": (0.1, 0.3, 0.5, 0.7, 0.9),
+            "depths": (256, 1024),
+            "networks": 32,
+            "width": 8,
+        },
         {
             "hursts": (0.2, 0.8),
             "depths": (16, 64),
@@ -112,7 +117,7 @@ EXPERIMENTS = [
         "rates of convergence to the SDE and to the ODE",
         limits,
         Limits(),
-        {"draws": 128},
+        {"draws": 64},
         {"depths": (4, 8, 16), "finest": 64, "draws": 16},
     ),
 ]

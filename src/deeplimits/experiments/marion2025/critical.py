@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 from tqdm import tqdm
 
 from ...initialisation import coarsened, fractional_noise
@@ -62,7 +62,7 @@ def critical(
 
 
 def _batch(
-    config: Critical, hurst: float, keys: PRNGKeyArray
+    config: Critical, hurst: float, keys: Key[Array, " batch"]
 ) -> Float[Array, "batch depths betas"]:
     """The noise is drawn outside, so that one compilation serves every `hurst`."""
     parts = 2 if config.model == "res-1" else 3
@@ -97,7 +97,7 @@ def _at(config, hurst, noises, h, depth: int) -> Float[Array, " betas"]:
     if config.tail:
         layers = [noise[:depth] for noise in noises]
     else:
-        layers = [coarsened(noise, factor, hurst=hurst) for noise in noises]
+        layers = [coarsened(z, factor, hurst=0.0) * factor**-hurst for z in noises]
     block = setting.stacked(
         config.model, *(layer / config.width**0.5 for layer in layers)
     )

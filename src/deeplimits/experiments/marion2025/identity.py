@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from . import setting
 
@@ -50,7 +50,10 @@ def identity(
 
 
 def _squares(
-    config: Identity, model: str, starts: Float[Array, "starts q"], keys: PRNGKeyArray
+    config: Identity,
+    model: str,
+    starts: Float[Array, "starts q"],
+    keys: Key[Array, " draws"],
 ) -> Float[Array, "starts draws 4"]:
     p = start("alternating", config.width)[::-1]
     law = setting.law("uniform", length_scale=1.0)

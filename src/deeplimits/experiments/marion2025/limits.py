@@ -44,7 +44,7 @@ def limits(
 
 
 def _gaps(config: Limits, states: list[Array]) -> Float[Array, " depths"]:
-    return jnp.linalg.norm(jnp.stack(states[:-1]) - states[-1], axis=1)
+    return jnp.linalg.norm(jnp.stack(states[:-1]) - states[-1][None], axis=1)
 
 
 def _sde(config: Limits, key: PRNGKeyArray) -> Float[Array, " depths"]:

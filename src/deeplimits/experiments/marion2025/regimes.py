@@ -65,15 +65,17 @@ def regimes(
 
 def _row(config, model: str, index: int, key: PRNGKeyArray) -> Float[Array, "betas 2"]:
     law = setting.normalised(fractional_noise, hurst=float(config.hursts[index]))
-    scales = config.depth ** -jnp.asarray(config.betas, jnp.float32)
-    total = jnp.zeros((config.columns, 2))
-    for number in range(config.networks):
-        weight_key, end_key = jr.split(jr.fold_in(key, number))
+    scales = jnp.asarray(config.depth**-config.betas)
+
+    def network(key):
+        weight_key, end_key = jr.split(key)
         net = (model, law, config.depth, config.width)
         block = setting.draw(*net, key=weight_key)
         starts = jr.split(end_key, config.points)
-        total += _cell(config, block, scales, starts).mean(1)
-    return total / config.networks
+        return _cell(config, block, scales, starts).mean(1)
+
+    keys = [jr.fold_in(key, number) for number in range(config.networks)]
+    return jnp.mean(jnp.stack([network(key) for key in keys]), 0)
 
 
 def _cell(config, block, scales, keys) -> Float[Array, "betas points 2"]:

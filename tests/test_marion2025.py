@@ -1,0 +1,191 @@
+"""Laws of networks at initialisation: exact identities, exponents, presets."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from conftest import assert_mean
+
+from deeplimits import experiments, initialisation
+from deeplimits.experiments import marion2025
+from deeplimits.experiments.marion2025 import setting
+from deeplimits.experiments.marion2025.depth import _network as network
+from deeplimits.residual import ResNet, TwoLayer
+
+
+def laws(name, shape, key):
+    if name == "uniform":
+        return initialisation.uniform(6, shape, key=key)
+    return jr.normal(key, (6, *shape)) / shape[-1] ** 0.5
+
+
+@pytest.mark.parametrize("law", ["uniform", "normal"])
+@pytest.mark.parametrize("m", [2, 7])
+def test_mean_squares_are_exact_at_finite_depth(law, m):
+    """States and gradients of res-3, for an inner width that is not the outer."""
+    q, step = 4, 0.6
+    h, p = jnp.asarray([1.0, -2.0, 0.5, 3.0]), jnp.asarray([0.3, 1.0, -1.0, 2.0])
+
+    def squares(key):
+        outer_key, inner_key = jr.split(key)
+        outer, inner = laws(law, (q, m), outer_key), laws(law, (m, q), inner_key)
+        block = TwoLayer(outer, inner, activation="relu", width_factors=False)
+        last, first = setting.propagate(block, jnp.asarray(step), h, p)
+        return [jnp.sum(v**2) for v in (last, last - h, first, first - p)]
+
+    found = jax.jit(jax.vmap(squares))(jr.split(jr.key(0), 20_000))
+    growth = (1 + step**2 / 2) ** 6
+    for samples, start, change in zip(found, (h, h, p, p), (0, 1, 0, 1), strict=True):
+        assert_mean(samples, (growth - change) * float(start @ start))
+
+
+def test_res1_has_no_identity():
+    """A negative state never moves; the growth of a positive one is bounded."""
+    config = marion2025.Identity(depth=8, width=4, draws=4096)
+    found = marion2025.identity(config, key=jr.key(1))["square"]
+    res1 = found.sel(model="res-1", quantity="state")
+    assert float(abs(res1.sel(start="negative") - 1).max()) < 1e-6
+    mean = float(res1.sel(start="positive").mean())
+    assert 1.1 * (1 + 1 / 16) ** 8 < mean < (1 + 1 / 8) ** 8
+
+
+def test_ratios_are_those_of_a_plain_loop():
+    keys = jr.split(jr.key(2), 4)
+    V, W = jr.normal(keys[0], (3, 4, 4)), jr.normal(keys[1], (3, 4, 4))
+    h0, p = jr.normal(keys[2], (4,)), jr.normal(keys[3], (4,))
+    h, jacobian = np.asarray(h0), np.eye(4)
+    for k in range(3):
+        v, w = np.asarray(V[k]), np.asarray(W[k])
+        jacobian = (np.eye(4) + 0.3 * v @ np.diag(w @ h > 0) @ w) @ jacobian
+        h = h + 0.3 * v @ np.maximum(w @ h, 0)
+    first = jacobian.T @ p
+    expected = [
+        np.linalg.norm(h - h0) / np.linalg.norm(h0),
+        np.linalg.norm(first - p) / np.linalg.norm(p),
+    ]
+    block = setting.stacked("res-3", V, W)
+    found = setting.ratios(block, jnp.asarray(0.3), h0, p)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    assert float(setting.change(block, jnp.asarray(0.3), h0)) == pytest.approx(
+        expected[0]
+    )
+
+
+def test_padded_layers_change_nothing():
+    config = marion2025.Depth(depths=(3, 8), betas=(0.5,), width=4)
+    block, steps, h, _ = network(config, 3, jr.key(3))
+    short = jax.tree.map(lambda w: w[:3], block)
+    full = ResNet(block, beta=0.0, scale=steps[0])(h)
+    np.testing.assert_allclose(full, ResNet(short, beta=0.5)(h), rtol=1e-10)
+
+
+def test_the_critical_law_is_lognormal():
+    config = marion2025.Histogram(width=5, depth=400, draws=2000)
+    found = marion2025.histogram(config, key=jr.key(4))
+    mean, variance = marion2025.lognormal(5)
+    logs = 2 * np.log(found["state"].values)
+    assert_mean(logs, mean)
+    assert_mean((logs - logs.mean()) ** 2, variance)
+
+
+@pytest.mark.parametrize("model", setting.MODELS)
+@pytest.mark.parametrize("hurst", [0.2, 0.5, 0.8])
+def test_first_order_is_the_mean_square_of_the_sum(model, hurst):
+    """The sum itself, drawn: `V_k` times a fixed or a random vector."""
+    h = jnp.asarray([2.0, 1.0, 0.5])
+
+    def square(key):
+        v_key, w_key = jr.split(key)
+        V, W = (
+            initialisation.fractional_noise(9, (3, 3), hurst=hurst, key=k) / 3**0.5
+            for k in (v_key, w_key)
+        )
+        inside = jax.nn.relu(jnp.einsum("kij,j->ki", W, h))
+        inside = inside if model == "res-3" else jnp.broadcast_to(h, (9, 3)) / 2**0.5
+        return jnp.sum(jnp.einsum("kij,kj->i", V, inside) ** 2)
+
+    samples = jax.vmap(square)(jr.split(jr.key(5), 20_000))
+    assert_mean(samples, marion2025.first_order(model, hurst, 9) * float(h @ h))
+
+
+@pytest.mark.parametrize(
+    ("model", "hurst", "expected"),
+    [
+        ("res-1", 0.3, 0.3),
+        ("res-3", 0.2, 0.5),
+        ("res-3", 0.5, 0.5),
+        ("res-3", 0.9, 0.9),
+    ],
+)
+def test_first_order_exponents(model, hurst, expected):
+    found = marion2025.first_order_exponent(model, hurst, (2**14, 2**16))
+    assert found == pytest.approx(expected, abs=0.03)
+
+
+def test_crossing_of_two_power_laws():
+    """Curves that are straight in beta cross at the exponent of their growth."""
+    config = marion2025.Critical(hursts=(0.7,), depths=(16, 64))
+    betas = np.asarray(config.betas)
+    rows = np.stack([(0.7 - betas) * np.log10(L) for L in (16, 64)])
+    dataset = marion2025.critical(
+        replace(config, networks=8, width=2, points=1), key=jr.key(6)
+    )
+    dataset["log_ratio"][:] = rows[None, None]
+    np.testing.assert_allclose(marion2025.crossing(dataset), [[0.7] * 3], atol=1e-12)
+
+
+def test_overflow_counts_sixteen():
+    ratios = jnp.asarray([100.0, jnp.inf, jnp.nan])
+    np.testing.assert_allclose(setting.log10(ratios), [2, 16, 16])
+
+
+def test_bounds_are_vacuous_for_narrow_networks():
+    assert marion2025.bounds(40, 0.1)[0] < 0 < marion2025.bounds(4000, 0.5)[0]
+
+
+SMOKE = [name for name in experiments.EXPERIMENTS if name.startswith("marion2025/")]
+
+
+@pytest.mark.parametrize("name", SMOKE)
+def test_smoke_presets_run_and_are_reproducible(name):
+    experiment = experiments.find(name)
+    config = experiment.preset("smoke")
+    first, second = (experiment.run(config, key=jr.key(7)) for _ in range(2))
+    assert first.identical(second)
+    assert all(np.isfinite(v).all() for v in first.data_vars.values())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: setting.stacked("res-2", jnp.ones((1, 2, 2))),
+            "unknown model 'res-2'",
+        ),
+        (lambda: setting.law("cauchy", length_scale=1.0), "unknown law 'cauchy'"),
+        (
+            lambda: marion2025.critical(
+                marion2025.Critical(depths=(3, 4)), key=jr.key(0)
+            ),
+            "divide the largest",
+        ),
+        (
+            lambda: marion2025.critical(
+                marion2025.Critical(networks=3, batch=2), key=jr.key(0)
+            ),
+            "batch must divide networks",
+        ),
+        (
+            lambda: marion2025.histogram(
+                marion2025.Histogram(draws=3, batch=2), key=jr.key(0)
+            ),
+            "batch must divide draws",
+        ),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
