@@ -6,6 +6,10 @@ first their regularity $H$ with its interval (`regularity`), from the lags 1, 2,
 There $H > 1$ means weights that converge to a continuous function (*smooth: neural
 ODE*), $H = \frac12$ noise (*rough: SDE*), any other $H < 1$ *neither, in between*. An
 interval within one of these bands gives a verdict; one that straddles two gives none.
+Nor is there one where, from depth 256, the longest lags contradict the smallest
+(correlation over a few layers), or where different depths disagree: the increments
+relative to the weights must shrink faster than $L^{-1/2}$ if these are smooth, and must
+not shrink if they are noise. Noise about a larger trend is *neither*, too.
 
 The size decides between *identity* and *explosive*, but only with the exponent $\beta$
 of the factor $L^{-\beta}$ before the block and three or more depths: from the growth in
