@@ -84,6 +84,12 @@ def test_errors_are_one_line_and_exit_code_two(arguments, message, capsys):
     assert captured.err.count("\n") == 1
 
 
+def test_a_run_that_diverges_says_so(capsys):
+    arguments = ["run", "marion2024/long-time", "--profile=smoke", "--set=rate=1e9"]
+    assert cli.main(arguments) == 2
+    assert "the loss stopped being finite after" in capsys.readouterr().err
+
+
 def test_a_damaged_result_is_not_passed_over(capsys, tmp_path):
     (tmp_path / "bad.nc").write_bytes(b"CDF")
     assert cli.main(["run", "toy/normal", "--output", "bad.nc"]) == 2

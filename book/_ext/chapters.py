@@ -15,7 +15,7 @@ from sphinx_external_toc.collectors import TocTreeCollectorWithStyles as Collect
 def renumber(env: BuildEnvironment, page: str, number: int) -> None:
     """Let every section number of a page begin with `number`."""
     if page not in env.titles or "secnumber" not in env.titles[page]:
-        raise ExtensionError(f"chapter_numbers: {page} is no numbered page of the book.")
+        raise ExtensionError(f"chapter_numbers: {page} is no numbered page.")
 
     def moved(old):  # None for a heading without number
         return old and type(old)([number, *old[1:]])
@@ -29,7 +29,7 @@ def renumber(env: BuildEnvironment, page: str, number: int) -> None:
 
 
 def install(app: Sphinx) -> None:
-    # The collector of sphinx-external-toc, which Jupyter Book uses in place of Sphinx's.
+    # Jupyter Book uses the collector of sphinx-external-toc in place of Sphinx's.
     assign = Collector.assign_section_numbers
 
     def assign_and_renumber(self, env: BuildEnvironment) -> list[str]:

@@ -112,7 +112,8 @@ def archive(name: str) -> xr.Dataset:
     It is in the checkout's `results/`, or was installed with the package. Raises
     `ValueError` where there is none of that name.
     """
-    here, installed = _root() / "results" / name, Path(__file__).parent / "archive" / name
+    here = _root() / "results" / name
+    installed = Path(__file__).parent / "archive" / name
     return load(here if here.is_file() else installed)
 
 

@@ -66,7 +66,7 @@ def _parse(name: str, text: str, present: Any) -> Any:
             value = value[0]
         if not all(_fits(item, wanted) for item in value):
             raise ValueError(f"{name}={text}: every entry must be {wanted.__name__}.")
-        return tuple(wanted(item) for item in value) if present else value
+        return tuple(type(present[0])(item) for item in value) if present else value
     if not _fits(value, type(present)):
         raise ValueError(f"{name}={text} is no {type(present).__name__}.")
     return type(present)(value)

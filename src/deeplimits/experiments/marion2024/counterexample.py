@@ -101,15 +101,19 @@ def _run(config, half_depth, scratch, progress) -> dict[str, np.ndarray]:
         }
         return extremes | {"ratio": model(one[0])[0]}
 
-    return training.train(
-        network(half_depth),
-        (one, config.target * one),
-        training.mean_square,
-        setting.descent(config.rate),
-        config.steps,
-        record=record,
-        every=config.every,
-        trainable=_only_weights,
-        progress=progress,
-        checkpoint=setting.checkpoint(scratch, f"half-depth-{half_depth}"),
-    ).records
+    return (
+        training.train(
+            network(half_depth),
+            (one, config.target * one),
+            training.mean_square,
+            setting.descent(config.rate),
+            config.steps,
+            record=record,
+            every=config.every,
+            trainable=_only_weights,
+            progress=progress,
+            checkpoint=setting.checkpoint(scratch, f"half-depth-{half_depth}"),
+        )
+        .finished()
+        .records
+    )

@@ -55,7 +55,7 @@ def successive_distance(
             trainable=training.only_layers,
             progress=progress,
             checkpoint=setting.checkpoint(scratch, f"{variant}-{depth}"),
-        )
+        ).finished()
         return xr.Dataset({k: ("iteration", v) for k, v in run.records.items()})
 
     rows = [
@@ -154,7 +154,7 @@ def _against_reference(
             trainable=training.only_layers,
             progress=progress,
             checkpoint=setting.checkpoint(scratch, f"{precision}-{depth}"),
-        )
+        ).finished()
         return run.records.outer, run.records.inner
 
     finest = max(config.depths)

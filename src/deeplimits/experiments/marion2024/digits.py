@@ -94,7 +94,7 @@ def digits(
             progress=progress,
             checkpoint=setting.checkpoint(scratch, f"{law}-{activation}-{seed}"),
             key=batch_key,
-        )
+        ).finished()
         return _summary(run.model, train, test) | {"diverged": run.diverged}
 
     rows = [

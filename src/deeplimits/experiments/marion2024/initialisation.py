@@ -104,7 +104,7 @@ def _trained(
         ensemble=True,
         progress=progress,
         checkpoint=setting.checkpoint(scratch, f"{activation}-{depth}"),
-    )
+    ).finished()
     return {name: values[:, -1] for name, values in run.records.items()}
 
 

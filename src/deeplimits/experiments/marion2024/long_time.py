@@ -47,18 +47,22 @@ def long_time(
         return setting.distances(model) | {"loss": loss}, entries
 
     def one(depth):
-        return training.train(
-            chosen.network(depth),
-            chosen.data,
-            chosen.loss,
-            optimiser,
-            config.steps,
-            record=record,
-            every=config.every,
-            trainable=training.only_layers,
-            progress=progress,
-            checkpoint=setting.checkpoint(scratch, f"depth-{depth}"),
-        ).records
+        return (
+            training.train(
+                chosen.network(depth),
+                chosen.data,
+                chosen.loss,
+                optimiser,
+                config.steps,
+                record=record,
+                every=config.every,
+                trainable=training.only_layers,
+                progress=progress,
+                checkpoint=setting.checkpoint(scratch, f"depth-{depth}"),
+            )
+            .finished()
+            .records
+        )
 
     runs = [one(depth) for depth in config.depths]
     kept = ("loss", "max_outer", "max_inner", "mean_outer", "mean_inner")
