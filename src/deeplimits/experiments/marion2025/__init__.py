@@ -82,7 +82,7 @@ EXPERIMENTS = [
         "Figure 2: the law of the growth at the critical exponent",
         histogram,
         Histogram(),
-        {"width": 40, "depth": 256, "draws": 400},
+        {"width": 40, "depth": 256, "draws": 1500},
         {"width": 6, "depth": 8, "draws": 100, "batch": 50},
     ),
     _experiment(
@@ -117,7 +117,7 @@ EXPERIMENTS = [
         "rates of convergence to the SDE and to the ODE",
         limits,
         Limits(),
-        {"draws": 64},
+        {"draws": 256},
         {"depths": (4, 8, 16), "finest": 64, "draws": 16},
     ),
 ]
