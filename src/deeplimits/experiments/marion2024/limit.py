@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ... import training
 from ...residual import Matrix, ResNet, TwoLayer
@@ -126,7 +127,7 @@ def _printed(block, h, p):
     return jax.jvp(block, (h,), (p,))[1]
 
 
-ADJOINTS = {"corrected": _corrected, "printed": _printed}
+RULES = ("corrected", "printed")
 
 
 def adjoint(
@@ -134,16 +135,18 @@ def adjoint(
     grid: Grid,
     last: Float[Array, " q"],
     cotangent: Float[Array, " q"],
-    rule: str = "corrected",
+    printed: bool | Bool[Array, ""] = False,
 ) -> Float[Array, "nodes q"]:
     r"""$P(s_j)$, backwards from $P(1)$ together with $H$ from $H(1)$:
 
-    $$ \partial_s P = -\partial_1 f(H, \mathcal{Z})^\top P. $$
+    $$ \partial_s P = -\partial_1 f(H, \mathcal{Z})^\top P, $$
+
+    or, for the negative control, by the equation that is `printed` in the paper.
     """
 
     def field(state, block):
         h, p = state
-        return block(h), ADJOINTS[rule](block, h, p)
+        return block(h), jax.lax.cond(printed, _printed, _corrected, block, h, p)
 
     def step(state, parameters):
         size, blocks = parameters
@@ -157,7 +160,7 @@ def adjoint(
 
 
 def limit_gradient(
-    model: ResNet, grid: Grid, data: Data, *, rule: str = "corrected"
+    model: ResNet, *, grid: Grid, data: Data, printed: bool | Bool[Array, ""] = False
 ) -> ResNet:
     r"""The gradient of $\ell$ at weights that are functions of depth-time,
 
@@ -173,7 +176,7 @@ def limit_gradient(
         hidden = forward(model, grid, x)
         error = 2 * (model.decoder(hidden[-1]) - y)
         cotangent = model.decoder.weight.T @ error
-        states = adjoint(model, grid, hidden[-1], cotangent, rule)
+        states = adjoint(model, grid, hidden[-1], cotangent, printed)
 
         def pull(block, h, p):
             return jax.vjp(lambda b: b(h), block)[1](p)[0]
@@ -188,7 +191,7 @@ def limit_gradient(
     )
 
 
-def network_gradient(model: ResNet, data: Data) -> ResNet:
+def network_gradient(model: ResNet, *, data: Data) -> ResNet:
     r"""$(L\,\partial_{Z_k} \ell, \partial_A \ell, \partial_B \ell)$ of a network."""
     gradient = jax.grad(training.mean_square)(model, data)
     block = jax.tree.map(lambda g: model.depth * g, gradient.block)
@@ -263,29 +266,34 @@ def _limit_dynamics(config: LimitDynamics, key: PRNGKeyArray) -> xr.Dataset:
 
     def solve(depth, gradient):
         model = initial(config, depth, key=weight_key)
-        return flow(lambda m: gradient(m), model, times, config.tolerance)
+        return flow(gradient, model, times, config.tolerance)
 
-    def along(rule):
-        return solve(config.nodes, lambda m: limit_gradient(m, grid, data, rule=rule))
-
-    path, printed = along("corrected"), along("printed")
+    # `Partial` lets both rules, and every use of the gradient, share one program
+    rules = [
+        Partial(limit_gradient, grid=grid, data=data, printed=jnp.asarray(printed))
+        for printed in (False, True)
+    ]
+    path, printed = (solve(config.nodes, gradient) for gradient in rules)
     networks = [
-        solve(depth, lambda m: network_gradient(m, data)) for depth in config.depths
+        solve(depth, Partial(network_gradient, data=data)) for depth in config.depths
     ]
     errors = [compare(path, network, grid, test) for network in networks]
+    gradients = [_along(gradient, path) for gradient in rules]
     dims = ("rule", "depth")
     return xr.Dataset(
         {
             "error": (("quantity", "depth"), np.stack(errors, axis=1)),
             "loss": ("time", _losses(path, grid, data)),
             "printed_loss": ("time", _losses(printed, grid, data)),
-            "mismatch": (dims, _mismatches(config, path, grid, data)),
-            "speed": _speed(path, grid, data),
+            "mismatch": (dims, _mismatches(config, path, gradients, grid, data)),
+            "speed": max(
+                float(jnp.abs(g).max()) for g in jax.tree.leaves(gradients[0])
+            ),
             "outer_entry": (("time", "s"), _entry(path, grid)),
         },
         {
             "quantity": list(QUANTITIES),
-            "rule": list(ADJOINTS),
+            "rule": list(RULES),
             "depth": list(config.depths),
             "time": np.asarray(times),
             "s": _FINE,
@@ -332,6 +340,13 @@ def compare(
     return jax.vmap(gap)(path, network).max(0)
 
 
+@eqx.filter_jit
+def _along(gradient, path: ResNet) -> ResNet:
+    """A gradient at every time of a path."""
+    return jax.vmap(gradient)(path)
+
+
+@eqx.filter_jit
 def _losses(path: ResNet, grid: Grid, data: Data) -> Float[Array, " times"]:
     x, y = data
 
@@ -339,36 +354,29 @@ def _losses(path: ResNet, grid: Grid, data: Data) -> Float[Array, " times"]:
         outputs = jax.vmap(lambda x: model.decoder(forward(model, grid, x)[-1]))(x)
         return jnp.sum((outputs - y) ** 2) / len(y)
 
-    return jax.jit(jax.vmap(loss))(path)
+    return jax.vmap(loss)(path)
 
 
 def _last(path: ResNet) -> ResNet:
     return jax.tree.map(lambda z: z[-1], path)
 
 
-def _mismatches(config, path, grid, data) -> Float[np.ndarray, "rules depths"]:
+def _mismatches(
+    config, path, gradients, grid, data
+) -> Float[np.ndarray, "rules depths"]:
     """The relative error of the gradient in `V` at the last time, by rule and depth."""
-    model = _last(path)
-    gradients = [
-        jax.jit(lambda m, rule=rule: limit_gradient(m, grid, data, rule=rule))(model)
-        for rule in ADJOINTS
-    ]
+    block = layers(_last(path))
+    ours = [layers(_last(gradient)) for gradient in gradients]
 
     def at(depth):
         matrix = grid.at(np.arange(depth) / depth)
-        block = between(matrix, layers(model))
-        network = ResNet(block, model.encoder, model.decoder)
-        exact = jax.jit(lambda m: layers(network_gradient(m, data)).outer)(network)
-        gaps = [between(matrix, layers(g)).outer - exact for g in gradients]
+        last = _last(path)
+        network = ResNet(between(matrix, block), last.encoder, last.decoder)
+        exact = layers(jax.jit(Partial(network_gradient, data=data))(network)).outer
+        gaps = [between(matrix, g).outer - exact for g in ours]
         return [float(jnp.linalg.norm(g) / jnp.linalg.norm(exact)) for g in gaps]
 
     return np.array([at(depth) for depth in config.depths]).T
-
-
-def _speed(path: ResNet, grid: Grid, data: Data) -> float:
-    """The largest entry of the velocity: clipping above it changes nothing."""
-    velocity = jax.jit(jax.vmap(lambda m: limit_gradient(m, grid, data)))(path)
-    return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(velocity))
 
 
 def _entry(path: ResNet, grid: Grid) -> Float[Array, "times s"]:
