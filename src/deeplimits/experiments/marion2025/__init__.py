@@ -104,13 +104,7 @@ EXPERIMENTS = [
             "networks": 32,
             "width": 8,
         },
-        {
-            "hursts": (0.2, 0.8),
-            "depths": (16, 64),
-            "width": 6,
-            "networks": 16,
-            "betas": (0.0, 0.3, 0.6, 0.9, 1.2),
-        },
+        {"hursts": (0.2, 0.8), "depths": (16, 64), "width": 6, "networks": 64},
     ),
     _experiment(
         "limits",
