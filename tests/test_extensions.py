@@ -81,7 +81,9 @@ def build(root, claims=(CLAIM,), **options):
         shutil.copytree(ROOT / "book" / name, book / name)
     for name in ("references.bib", "notation.yml"):
         shutil.copy(ROOT / "book" / name, book / name)
-    shutil.copy(ROOT / "_config.yml", root)
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    config["sphinx"]["config"]["chapter_numbers"] = {}  # they name the real chapters
+    (root / "_config.yml").write_text(yaml.safe_dump(config))
     (root / "_toc.yml").write_text(yaml.safe_dump(TOC))
     (book / "claims.yml").write_text(yaml.safe_dump(list(claims)))
     for name, text in PAGES.items():
