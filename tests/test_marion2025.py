@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import assert_mean
 
-from deeplimits import experiments, initialisation
+from deeplimits import datasets, experiments, initialisation
 from deeplimits.experiments import marion2025
-from deeplimits.experiments.marion2025 import setting
+from deeplimits.experiments.marion2025 import setting, trained
 from deeplimits.experiments.marion2025.depth import _network as network
 from deeplimits.residual import ResNet, TwoLayer
 
@@ -146,6 +146,66 @@ def test_bounds_are_vacuous_for_narrow_networks():
     assert marion2025.bounds(40, 0.1)[0] < 0 < marion2025.bounds(4000, 0.5)[0]
 
 
+SMALL = {"data": "digits", "depth": 32, "width": 6, "epochs": 1}
+
+
+def test_training_moves_the_matrices_and_not_the_factor():
+    config = marion2025.Trained(**SMALL)
+    train, _ = trained.handwritten("digits")
+    law = setting.law("uniform", length_scale=1.0)
+    model = trained.classifier(config, law, 0.5, train, key=jr.key(8))
+    assert model.scale is not None
+    np.testing.assert_allclose(model.scale, 32**-0.5)
+    run = trained.trainer(config, train, 1e-2)(model, None, key=jr.key(9)).finished()
+    assert run.steps == 10  # 1,437 images in batches of 128, rounded to two halves
+    np.testing.assert_array_equal(run.model.scale, model.scale)
+    for part in (lambda m: m.block.outer, lambda m: m.encoder.weight):
+        # Adam's first steps have the size of the learning rate, whatever the gradient
+        moved = float(jnp.abs(part(run.model) - part(model)).max())
+        assert 0.02 < moved < 0.1
+
+
+def test_the_learning_rate_falls_to_a_tenth_half_way():
+    config = marion2025.Trained(**SMALL)
+    train, _ = trained.handwritten("digits")
+    law = setting.law("uniform", length_scale=1.0)
+    model = trained.classifier(config, law, 0.5, train, key=jr.key(8))
+    fit = trained.trainer(config, train, 1e-2)
+    whole = fit(model, None, key=jr.key(9))
+    first = trained.trainer(replace(config, epochs=2), train, 1e-2)
+    longer = first(model, None, key=jr.key(9))
+    np.testing.assert_allclose(longer.losses[:6], whole.losses[:6], rtol=1e-8)
+    assert np.abs(longer.losses[6:10] - whole.losses[6:10]).min() > 1e-4
+
+
+def test_without_a_learning_rate_nothing_changes():
+    found = marion2025.trained_weights(
+        marion2025.Trained(**SMALL, rate=0.0), key=jr.key(10)
+    )
+    for name in ("weight", "regularity", "roughness", "accuracy"):
+        before, after = (found[name].sel(time=time) for time in ("before", "after"))
+        np.testing.assert_array_equal(before, after)
+    hurst = found["regularity"].sel(time="before", bound="value").values
+    assert hurst[0] > 1.5  # smooth, and two independent ones
+    np.testing.assert_allclose(hurst[1:], 0.5, atol=0.15)
+
+
+def test_handwritten_images_are_rows_in_the_unit_interval(monkeypatch):
+    pixels = np.arange(2 * 28 * 28).reshape(2, 1, 28, 28) % 256
+    whole = datasets.Images(
+        pixels.astype(np.uint8),
+        np.array([3, 1], np.int32),
+        pixels[:1].astype(np.uint8),
+        np.array([3], np.int32),
+    )
+    monkeypatch.setattr(datasets, "mnist", lambda: whole)
+    train, test = trained.handwritten("mnist")
+    assert train.images.shape == (2, 784)
+    assert float(train.images[0, 255]) == 1.0
+    np.testing.assert_array_equal(test.images[0], train.images[0])
+    assert train.labels.tolist() == [3, 1]
+
+
 SMOKE = [name for name in experiments.EXPERIMENTS if name.startswith("marion2025/")]
 
 
@@ -183,6 +243,13 @@ def test_smoke_presets_run_and_are_reproducible(name):
                 marion2025.Histogram(draws=3, batch=2), key=jr.key(0)
             ),
             "batch must divide draws",
+        ),
+        (lambda: trained.handwritten("svhn"), "unknown data 'svhn'; known: mnist, dig"),
+        (
+            lambda: marion2025.trained_weights(
+                marion2025.Trained(betas=(1.0,)), key=jr.key(0)
+            ),
+            "must pair up",
         ),
     ],
 )

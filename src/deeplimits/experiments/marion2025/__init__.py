@@ -14,15 +14,19 @@ from .histogram import Histogram, bounds, histogram, lognormal
 from .identity import Identity, identity
 from .limits import Limits, limits
 from .regimes import Regimes, regimes
+from .trained import Accuracies, Trained, accuracies, trained_weights
 
 __all__ = [
     "EXPERIMENTS",
+    "Accuracies",
     "Critical",
     "Depth",
     "Histogram",
     "Identity",
     "Limits",
     "Regimes",
+    "Trained",
+    "accuracies",
     "against_depth",
     "bounds",
     "critical",
@@ -35,6 +39,7 @@ __all__ = [
     "lognormal",
     "mean_square",
     "regimes",
+    "trained_weights",
 ]
 
 
@@ -50,6 +55,7 @@ def _experiment(name, summary, run, paper, book: dict, smoke: dict) -> Experimen
 
 _FEW = {"depths": (10, 100, 1000), "repetitions": 10}
 _LEAST = {"depths": (4, 8, 16), "repetitions": 3, "width": 6}
+_TINY = {"data": "digits", "depth": 32, "width": 6, "epochs": 1}
 _SMOOTH = Depth(law="smooth", betas=(0.5, 1.0, 2.0))
 
 EXPERIMENTS = [
@@ -113,5 +119,21 @@ EXPERIMENTS = [
         Limits(),
         {"draws": 256},
         {"depths": (4, 8, 16), "finest": 64, "draws": 16},
+    ),
+    _experiment(
+        "trained-weights",
+        "Figure 8: weights against the layer, before and after training",
+        trained_weights,
+        Trained(),
+        {"data": "digits", "depth": 128, "epochs": 20},
+        _TINY,
+    ),
+    _experiment(
+        "accuracy-map",
+        "Figure 9: test accuracy over exponent and Hurst index",
+        accuracies,
+        Accuracies(),
+        {"data": "digits", "depth": 64, "grid": 5, "rates": (1e-2,)},
+        {**_TINY, "grid": 2, "rates": (1e-2,)},
     ),
 ]

@@ -57,10 +57,13 @@ def _network(config: Depth, depth: int, key: PRNGKeyArray):
     step, so that one compilation serves all depths."""
     weight_key, end_key = jr.split(key)
     law = setting.law(config.law, length_scale=config.length_scale)
-    block = setting.draw(config.model, law, depth, config.width, key=weight_key)
-    beyond = max(config.depths) - depth
-    padded = jax.tree.map(lambda w: jnp.pad(w, ((0, beyond), (0, 0), (0, 0))), block)
-    steps = np.zeros((len(config.betas), max(config.depths)))
+    longest = max(config.depths)
+    # of independent layers a shallow network takes the first; a path it samples anew
+    drawn = longest if config.law == "uniform" else depth
+    block = setting.draw(config.model, law, drawn, config.width, key=weight_key)
+    beyond = ((0, longest - drawn), (0, 0), (0, 0))
+    padded = jax.tree.map(lambda w: jnp.pad(w, beyond), block)
+    steps = np.zeros((len(config.betas), longest))
     steps[:, :depth] = depth ** -np.array(config.betas)[:, None]
     h, p = setting.ends(config.width, config.inputs, key=end_key)
     return padded, jnp.asarray(steps, h.dtype), h, p

@@ -34,7 +34,8 @@ def draw(
 ) -> AbstractBlock:
     """A block of `depth` layers; `law` makes weights of variance $1/q$."""
     keys = jr.split(key, 1 if model == "res-1" else 2)
-    return stacked(model, *(law(depth, (width, width), key=k) for k in keys))
+    # one call for both arrays: drawing numbers is what takes longest to compile
+    return stacked(model, *jax.vmap(lambda k: law(depth, (width, width), key=k))(keys))
 
 
 def normalised(noise: Law, **options) -> Law:
@@ -63,10 +64,12 @@ def ends(
 
     The gradient of any loss of that output in $h_L$ is a multiple of $B^\top$.
     """
-    a_key, x_key, b_key = jr.split(key, 3)
-    A = initialisation.uniform(1, (width, inputs), key=a_key)[0]
-    B = initialisation.uniform(1, (1, width), key=b_key)[0]
-    return A @ jr.uniform(x_key, (inputs,)), B[0]
+    a, b, x = jnp.split(
+        jr.uniform(key, (width * inputs + width + inputs,)),
+        (width * inputs, width * (inputs + 1)),
+    )
+    A = (3 / inputs) ** 0.5 * (2 * a.reshape(width, inputs) - 1)
+    return A @ x, (3 / width) ** 0.5 * (2 * b - 1)
 
 
 def propagate(
