@@ -75,6 +75,18 @@ def test_the_exponent_knows_no_size():
         )
 
 
+@pytest.mark.parametrize("scale", [1e-250, 1e250])
+def test_the_verdict_knows_no_size_where_squares_overflow(scale):
+    for weights, expected in ((noise(64), ROUGH), (smooth(64), SMOOTH)):
+        assert verdict(scale * weights.astype(float)) == expected
+    found = diagnosis.examine(scale * noise(64).astype(float))
+    plain = diagnosis.examine(noise(64).astype(float))
+    for name, norm in plain.norms.items():
+        assert found.norms[name] == pytest.approx(scale * norm), name
+    many = [{"w": 1e307 * noise(n).astype(float)} for n in (64, 128, 256)]
+    assert diagnosis.overall(diagnosis.diagnose(many)) == ROUGH
+
+
 def test_brownian_weights_have_the_variogram_of_a_random_walk():
     """$V(m) = (2 m^3 + m)/3$: their sum has exponent 3/2, less at the smallest lags."""
     path, lags = np.cumsum(noise(1024, (16, 16)), axis=0), np.array([1, 2, 4, 8])
@@ -188,6 +200,9 @@ def test_networks_must_agree():
         diagnosis.diagnose([{"w": noise(64)}, {"w": noise(64, (3, 3))}])
     with pytest.raises(ValueError, match="differ in layers"):
         diagnosis.diagnose([{"w": noise(64)}, {"v": noise(64)}])
+    for beta in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="beta must be a finite number"):
+            diagnosis.diagnose([{"w": noise(64)}], beta=beta)
 
 
 # Files and the command.
@@ -243,6 +258,35 @@ def test_no_truncation_passes(suffix, tmp_path):
         path.write_bytes(content[:end])
         with pytest.raises(ValueError, match=r"cannot be read|truncated or no"):
             exports.read(path)
+
+
+@pytest.mark.parametrize("kind", ["npz", "compressed", "safetensors"])
+def test_damaged_bytes_are_read_or_refused_in_one_line(kind, tmp_path):
+    path = tmp_path / f"x.{'safetensors' if kind == 'safetensors' else 'npz'}"
+    if kind == "safetensors":
+        path.write_bytes(safetensors(ARRAYS, TYPES))
+    else:
+        (np.savez if kind == "npz" else np.savez_compressed)(path, a=ARRAYS["a"])
+    content, rng, refusals = path.read_bytes(), np.random.default_rng(0), []
+    for n in range(300):
+        damaged = bytearray(content)
+        # in the middle, or among the headers at both ends
+        place = rng.integers(len(content)) if n % 2 else rng.integers(-150, 150)
+        damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            exports.read(path)
+        except ValueError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 50
+    assert not any("\n" in line for line in refusals)
+
+
+def test_a_header_without_end_is_refused(tmp_path):
+    text, path = b"[" * 100_000, tmp_path / "x.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(ValueError, match="no safetensors file"):
+        exports.read(path)
 
 
 NUMBERS = np.arange(64.0 * 64).reshape(64, 8, 8)
@@ -337,8 +381,24 @@ def test_the_command_prints_a_table_json_and_a_figure(tmp_path, capsys):
     first = found["parameters"][0]["networks"][0]
     assert first["depth"] == 64
     assert set(first["regularity"]) == {"value", "low", "high"}
-    assert cli.main(["diagnose", *files, "--figure", "x.txt"]) == 2
-    assert "must end in one of" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    for name, message in (
+        ("x.txt", "x.txt must end in one of"),
+        (str(tmp_path / "file" / "x.png"), "x.png cannot be written"),
+    ):
+        assert cli.main(["diagnose", *files, "--figure", name]) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+        assert captured.out == ""
+
+
+def test_long_names_are_not_cut():
+    name = "blocks.attention.projection.weight"
+    text = reports.table(diagnosis.diagnose([{name: noise(64), "b": noise(64)}]))
+    header, first, _, second, *_ = text.splitlines()
+    assert first.startswith(f"{name} ")
+    assert header.index("verdict") == first.index(ROUGH) == second.index(ROUGH)
 
 
 def test_what_is_infinite_is_null():

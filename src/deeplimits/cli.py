@@ -120,10 +120,10 @@ def _fetch(options: argparse.Namespace) -> int:
 def _diagnose(options: argparse.Namespace) -> int:
     networks = [exports.read(path) for path in options.files]
     found = diagnosis.diagnose(networks, beta=options.beta)
-    as_text = reports.to_json if options.json else reports.table
-    print(as_text(found))
     if options.figure:
         reports.save_figure(networks, options.figure)
+    as_text = reports.to_json if options.json else reports.table
+    print(as_text(found))
     return 0
 
 

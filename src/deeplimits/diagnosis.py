@@ -79,6 +79,9 @@ def examine(array: np.ndarray) -> Network:
     """One parameter of one network: regularity, norms, and what they say together."""
     rounding = 4 * _rounding(array) ** 2
     weights = np.asarray(array, float).reshape(len(array), -1)
+    # the largest entry becomes one, so that no square can overflow or vanish
+    size = float(np.abs(weights).max())
+    weights = weights / (size or 1.0)
     depth, entries = weights.shape
     square = np.mean(weights**2)
     sample = weights[:, :: -(-entries // _ENTRIES)]
@@ -103,8 +106,8 @@ def examine(array: np.ndarray) -> Network:
         coarse=coarse,
         roughness=float(increments / square**0.5) if square else 0.0,
         trend=trend,
-        norms=_norms(weights),
-        accumulated=_accumulated(weights),
+        norms={name: size * norm for name, norm in _norms(weights).items()},
+        accumulated=size * _accumulated(weights),
         verdict=verdict,
         reason=reason,
     )
@@ -176,10 +179,13 @@ def diagnose(
     """Every parameter of one or several networks, in the order of the first.
 
     `beta` is the exponent of the factor before the block, where it is known. Raises
-    `ValueError` for networks with other parameters or other shapes of a layer.
+    `ValueError` for networks with other parameters or other shapes of a layer, and for
+    a `beta` that is not finite.
     """
     if not networks:
         raise ValueError("there is no network to diagnose.")
+    if beta is not None and not np.isfinite(beta):
+        raise ValueError(f"beta must be a finite number: got {beta}.")
     layers = [{k: v.shape[1:] for k, v in weights.items()} for weights in networks]
     for other in layers[1:]:
         if other != layers[0]:
@@ -200,14 +206,16 @@ def _conclude(name: str, networks: list[Network], beta: float | None) -> Paramet
 
 
 def _exponents(networks: list[Network]) -> dict[str, Slope]:
-    """Log-log slopes in depth, where there are three depths and nothing vanishes."""
+    """Log-log slopes in depth, where there are three depths, nothing that vanishes and
+    nothing beyond the largest number."""
     depths = [network.depth for network in networks]
     series = {k: [n.norms[k] for n in networks] for k in networks[0].norms}
     series["increment over weight"] = [n.roughness for n in networks]
     series["accumulated size"] = [n.accumulated for n in networks]
     if len(set(depths)) < 3:
         return {}
-    return {k: loglog_slope(depths, y) for k, y in series.items() if min(y) > 0}
+    sound = {k: y for k, y in series.items() if min(y) > 0 and max(y) < np.inf}
+    return {k: loglog_slope(depths, y) for k, y in sound.items()}
 
 
 def _together(networks: list[Network], exponents: dict[str, Slope]) -> tuple[str, str]:

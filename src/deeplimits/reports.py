@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from . import plots
@@ -17,33 +18,35 @@ from .exports import Weights
 from .files import atomic
 from .regularity import variogram
 
-_COLUMNS = f"{'parameter':24} {'depth':>6} {'H':>5} {'interval':>14} {'rough':>7}"
+_COLUMNS = f"{'depth':>6} {'H':>5} {'interval':>14} {'rough':>7}  verdict"
+_NARROWEST = 16  # of the column of names
 _MOST_ROWS = 6
+_GUIDE = "increment over weight: L^-1 if smooth, L^-1/2 for Brownian paths, 1 for noise"
 
 
 def table(parameters: Sequence[Parameter]) -> str:
     """Regularity at every depth, exponents over depths, and the verdicts."""
-    lines = [f"{_COLUMNS}  verdict"]
+    names = max([_NARROWEST, *(len(parameter.name) for parameter in parameters)])
+    lines = [f"{'parameter':{names}} {_COLUMNS}"]
     for parameter in parameters:
-        lines += [_row(parameter.name, network) for network in parameter.networks]
+        name = f"{parameter.name:{names}}"
+        lines += [f"{name} {_row(network)}" for network in parameter.networks]
         for name, slope in parameter.exponents.items():
             interval = f"[{slope.low:.2f}, {slope.high:.2f}]"
             lines.append(f"  {name:24} goes like L^{slope.value:.2f} {interval}")
         if parameter.exponents:
-            lines.append(
-                "  (smooth increments go like L^-1, Brownian ones like L^-1/2)"
-            )
+            lines.append(f"  ({_GUIDE})")
         lines.append(f"  => {parameter.verdict} ({parameter.reason})")
     return "\n".join([*lines, f"The network: {overall(parameters)}"])
 
 
-def _row(name: str, network: Network) -> str:
+def _row(network: Network) -> str:
     value, interval = "", ""
     if network.regularity is not None and math.isfinite(network.regularity.value):
         value = f"{network.regularity.value:.2f}"
         interval = f"[{network.regularity.low:.2f}, {network.regularity.high:.2f}]"
     measured = f"{network.depth:6} {value:>5} {interval:>14} {network.roughness:7.3f}"
-    return f"{name[:24]:24} {measured}  {network.verdict}"
+    return f"{measured}  {network.verdict}"
 
 
 def to_json(parameters: Sequence[Parameter]) -> str:
@@ -80,15 +83,21 @@ def figure(networks: Sequence[Weights]) -> Figure:
 
 
 def save_figure(networks: Sequence[Weights], path: Path) -> None:
-    """Write `figure` whole or not at all, in the format that the name ends in."""
-    drawing = figure(networks)
-    kinds = drawing.canvas.get_supported_filetypes()
+    """Write `figure` whole or not at all, in the format that the name ends in.
+
+    Raises `ValueError` for another format, and where the file cannot be written.
+    """
+    kinds = FigureCanvasBase.get_supported_filetypes()
     if path.suffix[1:] not in kinds:
-        plt.close(drawing)
         raise ValueError(f"{path} must end in one of .{', .'.join(sorted(kinds))}.")
-    with atomic(path) as temporary:
-        drawing.savefig(temporary, format=path.suffix[1:])
-    plt.close(drawing)
+    drawing = figure(networks)
+    try:
+        with atomic(path) as temporary:
+            drawing.savefig(temporary, format=path.suffix[1:])
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error}).") from error
+    finally:
+        plt.close(drawing)
 
 
 def profile(ax: Axes, rows: Sequence[np.ndarray]) -> Axes:
