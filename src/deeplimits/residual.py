@@ -46,11 +46,17 @@ def named_activation(name: str | Activation) -> Activation:
     return ACTIVATIONS[name]
 
 
+def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
+    # A checkpoint policy: what costs more to compute again than to keep.
+    return primitive.name in {"dot_general", "conv_general_dilated"}
+
+
 class AbstractBlock(eqx.Module):
     r"""The residual $f(\cdot, Z)$ of one layer.
 
     The arrays of a block are its parameters $Z$. In a network they carry a leading
-    depth axis; `jax.lax.scan` takes one layer at a time off it.
+    depth axis; `jax.lax.scan` takes one layer at a time off it. Products are written
+    `h @ W.T`: over a batch of examples that needs no transposed copy, as `W @ h` would.
     """
 
     @abc.abstractmethod
@@ -87,7 +93,7 @@ class OneLayer(AbstractBlock):
         self.activation = named_activation(activation)
 
     def __call__(self, h: Float[Array, " width"]) -> Float[Array, " width"]:
-        return self.activation(self.weight @ h + self.bias)
+        return self.activation(h @ self.weight.T + self.bias)
 
 
 class OuterLayer(AbstractBlock):
@@ -111,7 +117,7 @@ class OuterLayer(AbstractBlock):
         self.outer, self.activation = outer, named_activation(activation)
 
     def __call__(self, h: Float[Array, " width"]) -> Float[Array, " width"]:
-        return self.outer @ self.activation(h)
+        return self.activation(h) @ self.outer.T
 
 
 class TwoLayer(AbstractBlock):
@@ -149,8 +155,8 @@ class TwoLayer(AbstractBlock):
     def __call__(self, h: Float[Array, " q"]) -> Float[Array, " q"]:
         m, q = self.inner.shape[-2:]
         if not self.width_factors:
-            return self.outer @ self.activation(self.inner @ h)
-        return self.outer @ self.activation(self.inner @ h / q**0.5) / m**0.5
+            return self.activation(h @ self.inner.T) @ self.outer.T
+        return self.activation(h @ self.inner.T / q**0.5) @ self.outer.T / m**0.5
 
 
 class Convolution(AbstractBlock):
@@ -214,7 +220,7 @@ class Matrix(eqx.Module):
     weight: Float[Array, "outputs inputs"]
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        return self.weight @ x
+        return x @ self.weight.T
 
 
 class ResNet(eqx.Module):
@@ -224,9 +230,11 @@ class ResNet(eqx.Module):
        k = 0, \dots, L - 1, \qquad F(x) = B(h_L), $$
 
     with $\delta_k = L^{-\beta}$, or trained: `scale` holds one $\delta$ or one a layer,
-    and $\delta_k = L^{-\beta}\,$`scale`$_k$. `encoder` is $A$ and `decoder` is $B$.
-    It acts on one example; `jax.vmap` gives the batch. With `recompute` the backward
-    pass keeps one hidden state a layer and computes the inside of the layer again.
+    and $\delta_k = L^{-\beta}\,$`scale`$_k$, or its modulus if `absolute`, as with one
+    $\delta$ in `cohen2021`. `encoder` is $A$ and `decoder` is $B$.
+    It acts on one example; `jax.vmap` gives the batch. For the backward pass a layer
+    keeps its hidden state and its products (matrix products, convolutions), and computes
+    what is cheap again; with `recompute` it keeps its hidden state alone.
     """
 
     block: AbstractBlock
@@ -235,6 +243,7 @@ class ResNet(eqx.Module):
     scale: Float[Array, ""] | Float[Array, " depth"] | None
     beta: float = eqx.field(static=True)
     recompute: bool = eqx.field(static=True)
+    absolute: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -245,6 +254,7 @@ class ResNet(eqx.Module):
         beta: float = 1.0,
         scale: Float[Array, ""] | Float[Array, " depth"] | None = None,
         recompute: bool = False,
+        absolute: bool = False,
     ):
         depths = {leaf.shape[0] for leaf in jax.tree.leaves(block)}
         if len(depths) != 1 or min(depths) < 1:
@@ -257,7 +267,7 @@ class ResNet(eqx.Module):
         self.block, self.scale, self.beta = block, scale, beta
         self.encoder = eqx.nn.Identity() if encoder is None else encoder
         self.decoder = eqx.nn.Identity() if decoder is None else decoder
-        self.recompute = recompute
+        self.recompute, self.absolute = recompute, absolute
 
     @property
     def depth(self) -> int:
@@ -269,7 +279,9 @@ class ResNet(eqx.Module):
         r"""The step $\delta_k$ of every layer."""
         leaf = jax.tree.leaves(self.block)[0]
         steps = jnp.full(self.depth, self.depth**-self.beta, leaf.dtype)
-        return steps if self.scale is None else steps * self.scale
+        if self.scale is None:
+            return steps
+        return steps * (jnp.abs(self.scale) if self.absolute else self.scale)
 
     def _scan(self, x: Array, keep: bool) -> tuple[Array, Array | None]:
         def layer(h, parameters):
@@ -277,8 +289,8 @@ class ResNet(eqx.Module):
             h = h + step * block(h)
             return h, h if keep else None
 
-        if self.recompute:
-            layer = jax.checkpoint(layer, prevent_cse=False)
+        policy = None if self.recompute else _is_product
+        layer = jax.checkpoint(layer, prevent_cse=False, policy=policy)
         return jax.lax.scan(layer, self.encoder(x), (self.steps, self.block))
 
     def trajectory(self, x: Array) -> Array:
