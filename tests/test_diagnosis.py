@@ -1,9 +1,11 @@
 """Laws of the diagnosis: exact exponents, known regimes, abstention, and bad files."""
 
 import functools
+import inspect
 import json
 import sys
 import types
+from pathlib import Path
 
 import jax.random as jr
 import ml_dtypes
@@ -417,6 +419,14 @@ class Tensor(np.ndarray):
 
     def numpy(self):
         return np.asarray(self)
+
+
+def test_the_page_shows_the_documented_exports():
+    page = (Path(__file__).parents[1] / "book" / "diagnose.md").read_text()
+    blocks = exports.__doc__.split("\n\n")
+    shown = [inspect.cleandoc(b) for b in blocks if b.startswith("    ")]
+    assert len(shown) == 2
+    assert all(f"```python\n{code}\n```" in page for code in shown)
 
 
 def test_the_documented_exports_run(tmp_path, monkeypatch):
