@@ -42,6 +42,7 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
+            "axes.formatter.min_exponent": 2,  # 0.6, not 6 x 10^-1, on short log axes
             "grid.alpha": 0.3,
             "font.size": 11,
             "legend.frameon": False,
@@ -150,12 +151,6 @@ def show_legend(ax: Axes, **options) -> Axes:
     """A legend beside the axes, where it hides no data."""
     ax.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} | options))
     return ax
-
-
-def save_animation(animation, path, *, fps: int = 12) -> None:
-    """Write an animation as a looping GIF, which every browser and notebook shows."""
-    animation.save(path, writer="pillow", fps=fps)
-    plt.close(animation._fig)
 
 
 def looping_gif(
