@@ -99,6 +99,52 @@ def root_sum_of_squares(distances: Float[Array, " gaps"]) -> Float[Array, ""]:
     return jnp.sqrt(jnp.sum(distances**2))
 
 
+def quadratic_variation(path: Float[Array, "depth ..."]) -> Float[Array, ""]:
+    r"""$\sum_k \|Z_{k+1} - Z_k\|_F^2$ over neighbouring layers, without a supremum.
+
+    Of a cumulative sum $Z_1 + \dots + Z_k$, from zero, it is $\sum_k \|Z_k\|_F^2$.
+    """
+    return jnp.sum(successive_distances(path) ** 2)
+
+
+def scaling_norms(weights: Float[Array, "depth ..."]) -> dict[str, Float[Array, ""]]:
+    r"""The four norms whose exponents in depth `cohen2021` reads together:
+
+    $$ \max_k \|Z_k\|_F, \quad \max_k \|Z_{k+1} - Z_k\|_F, \quad
+       \Bigl\|\sum_k Z_k\Bigr\|_F, \quad \Bigl(\sum_k \|Z_k\|_F^2\Bigr)^{1/2}. $$
+    """
+    rows = _flat(weights)
+    sizes = jnp.linalg.norm(rows, axis=1)
+    return {
+        "max": sizes.max(),
+        "increment": successive_distances(weights).max(),
+        "sum": jnp.linalg.norm(rows.sum(0)),
+        "root_squares": root_sum_of_squares(sizes),
+    }
+
+
+def trend_and_noise(
+    weights: Float[Array, "depth ..."], window: float = 0.1
+) -> tuple[Float[Array, "depth ..."], Float[Array, "depth ..."]]:
+    r"""The moving average of the weights along depth, and what it leaves over.
+
+    Layer $k$ is averaged over the layers $j$ with $|j - k| \le r_k$, where $r_k$ is
+    half of `window` times the depth, at least 1, and no more than reaches the nearer
+    end: a straight line is all trend. Raises `ValueError` for a window outside
+    $(0, 1]$.
+    """
+    if not 0 < window <= 1:
+        raise ValueError(f"window must lie in (0, 1]: got {window}.")
+    rows = _flat(weights)
+    depth = rows.shape[0]
+    k = np.arange(depth)
+    reach = np.minimum(max(1, int(window * depth / 2)), np.minimum(k, depth - 1 - k))
+    sums = jnp.cumsum(jnp.pad(rows, ((1, 0), (0, 0))), axis=0)
+    counts = jnp.asarray(2 * reach + 1, rows.dtype)[:, None]
+    trend = ((sums[k + reach + 1] - sums[k - reach]) / counts).reshape(weights.shape)
+    return trend, weights - trend
+
+
 def p_variation(weights: Float[Array, "depth ..."], p: float) -> Float[Array, ""]:
     r"""The $p$-variation along depth, over every subset of the layers,
 

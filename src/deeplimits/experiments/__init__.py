@@ -1,13 +1,17 @@
 """The experiments of the papers, by name: each package adds its own list here."""
 
-from . import marion2024, marion2025
+from . import cohen2021, marion2024, marion2025
 from .registry import PROFILES, Experiment, override
 
 __all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "find", "override"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (*marion2024.EXPERIMENTS, *marion2025.EXPERIMENTS)
+    for experiment in (
+        *marion2024.EXPERIMENTS,
+        *marion2025.EXPERIMENTS,
+        *cohen2021.EXPERIMENTS,
+    )
 }
 
 

@@ -1,0 +1,108 @@
+"""The experiments of Cohen, Cont, Rossier and Xu, *Scaling properties of deep residual
+networks* (`cohen2021`), and what we add to them.
+
+The hyper-parameters of the published runs are not known: those of the tanh networks
+are of the example in the public code, the depths of its grids. The presets called
+`paper` are the sizes of the archived runs.
+"""
+
+from dataclasses import replace
+
+from ..registry import Experiment
+from .fitting import SHUFFLES, Fit, Stopping, fit, orders, shuffled_views
+from .robustness import CASES, Robustness, label, robustness
+from .scaling import Scaling, grid, scaling, smoothed
+from .setting import matrices, network
+from .shuffling import Shuffling, shuffling
+
+__all__ = [
+    "CASES",
+    "EXPERIMENTS",
+    "SHUFFLES",
+    "Fit",
+    "Robustness",
+    "Scaling",
+    "Shuffling",
+    "Stopping",
+    "fit",
+    "grid",
+    "label",
+    "matrices",
+    "network",
+    "orders",
+    "robustness",
+    "scaling",
+    "shuffled_views",
+    "shuffling",
+    "smoothed",
+]
+
+
+def _experiment(name, summary, run, paper, book: dict, smoke: dict) -> Experiment:
+    """The presets `book` and `smoke` as changes to that of the paper."""
+    presets = {
+        "smoke": replace(paper, **smoke),
+        "book": replace(paper, **book),
+        "paper": paper,
+    }
+    return Experiment(f"cohen2021/{name}", summary, presets, run)
+
+
+TANH = Scaling()
+RELU = Scaling(activation="relu", delta="layer", loss=1e-2, depths=grid(1.2, 3, 9100))
+_POWERS = tuple(2**j for j in range(3, 11))
+_MNIST = {"data": "mnist", "depths": _POWERS, "train": 8192, "test": 2048, "loss": 0.02}
+_BOOK = {"depths": (16, 64, 256, 1024, 2048)}
+_LEAST = {"depths": (4, 8, 16), "seeds": 2, "epochs": 2, "train": 64, "test": 32}
+_TINY = {"depths": (4, 8, 16), "seeds": 2, "train": 64, "test": 32}
+
+EXPERIMENTS = [
+    _experiment(
+        "tanh-depth",
+        "tanh, one delta: norms of trained weights against depth",
+        scaling,
+        TANH,
+        _BOOK,
+        _LEAST,
+    ),
+    _experiment(
+        "relu-depth",
+        "ReLU, a delta for each layer: norms of trained weights against depth",
+        scaling,
+        RELU,
+        _BOOK,
+        _LEAST,
+    ),
+    _experiment(
+        "tanh-mnist",
+        "as tanh-depth, on MNIST through untrained convolutions",
+        scaling,
+        replace(TANH, **_MNIST),
+        {"depths": (8, 32, 128)},
+        _LEAST,
+    ),
+    _experiment(
+        "relu-mnist",
+        "as relu-depth, on MNIST through untrained convolutions",
+        scaling,
+        replace(RELU, **_MNIST),
+        {"depths": (8, 32, 128)},
+        _LEAST,
+    ),
+    _experiment(
+        "robustness",
+        "exponents by activation, delta, optimiser, learning rate and stopping",
+        robustness,
+        Robustness(),
+        {"cases": CASES[:2], "depths": (16, 64, 256)},
+        {**_TINY, "cases": (("tanh", "shared", "adam", 1e-2, 0.0, 2),)},
+    ),
+    _experiment(
+        "shuffling",
+        "shuffling through views: examples that survive, and the exponents",
+        shuffling,
+        Shuffling(),
+        {"depths": (16, 64, 256)},
+        {**_TINY, "epochs": 2, "counted": 3, "batch": 8},
+    ),
+]

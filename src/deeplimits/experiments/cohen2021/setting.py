@@ -1,0 +1,114 @@
+"""The experiments' common ground: networks, their start, data, work kept on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ... import datasets
+from ...files import atomic
+from ...residual import OneLayer, ResNet
+
+DELTAS = ("shared", "layer")
+DATA = ("flow", "mnist")
+OPTIMISERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "sgd": optax.sgd,
+}
+
+Pairs = tuple[Float[Array, "*n d"], Float[Array, "*n d"]]
+Sets = tuple[Any, Any]  # two Pairs, of different sizes
+
+
+def require(what: str, name: str, known) -> None:
+    """`ValueError` for a name that is not among the known ones."""
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}.")
+
+
+def network(
+    draws: Float[Array, "depth rows width"],
+    *,
+    activation: str = "tanh",
+    delta: str = "shared",
+    std: float = 0.01,
+) -> ResNet:
+    r"""$h_{k+1} = h_k + \delta_k \sigma(A_k h_k + b_k)$, $\delta$ trained: the start.
+
+    `delta="shared"` is one $|\delta|$ for all layers, from $1/L$; `"layer"` is a signed
+    $\delta_k$ for each, from $\mathcal{N}(0, 1/L^2)$. The entries of $A_k$ and $b_k$
+    are normal with standard deviations $\mathrm{std}/(dL)$, $\mathrm{std}/(\sqrt dL)$:
+    the "xavier-depth" of the public code. `draws` holds standard normal numbers,
+    `width + 2` rows a layer. Source: `cohen2021`.
+    """
+    require("delta", delta, DELTAS)
+    depth, rows, width = draws.shape
+    if rows != width + 2:
+        raise ValueError(f"draws must be (depth, width + 2, width): got {draws.shape}.")
+    weight = draws[:, :width] * (std / width / depth)
+    bias = draws[:, width] * (std / width**0.5 / depth)
+    shared = delta == "shared"
+    scale = jnp.ones((), draws.dtype) if shared else draws[:, width + 1, 0]
+    block = OneLayer(weight, bias, activation=activation)
+    return ResNet(block, beta=0.0, scale=scale / depth, absolute=shared)
+
+
+def layers(model: ResNet) -> OneLayer:
+    """The layers of a network that is known to have one map in each."""
+    assert isinstance(model.block, OneLayer)
+    return model.block
+
+
+def matrices(model: ResNet) -> Float[Array, "depth width width"]:
+    r"""The matrices whose norms are measured: $A_k$ with one $\delta$, else
+    $|\delta_k| A_k$."""
+    weight = layers(model).weight
+    if model.absolute:
+        return weight
+    return jnp.abs(model.steps)[:, None, None] * weight
+
+
+def pairs(name: str, train: int, test: int, *, key: PRNGKeyArray) -> Sets:
+    """`train` and `test` examples of the synthetic set, or of embedded MNIST.
+
+    MNIST examples are drawn without replacement from its training and test set.
+    """
+    require("data", name, DATA)
+    if name == "flow":
+        x, y = datasets.flow_pairs(train + test, key=key)
+        return (x[:train], y[:train]), (x[train:], y[train:])
+    embedding_key, *draw_keys = jr.split(key, 3)
+    mnist = datasets.mnist()
+
+    def part(images, labels, count, key):
+        chosen = np.asarray(jr.choice(key, len(images), (count,), replace=False))
+        shown = images[chosen], labels[chosen].astype(np.int32)
+        return datasets.embedded_digits(*shown, key=embedding_key)
+
+    return (
+        part(mnist.train, mnist.train_labels, train, draw_keys[0]),
+        part(mnist.test, mnist.test_labels, test, draw_keys[1]),
+    )
+
+
+def kept(
+    scratch: Path | str | None,
+    name: str,
+    compute: Callable[[], dict[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """What `compute` returns, from the file `name` in `scratch` where that is there."""
+    if scratch is None:
+        return compute()
+    path = Path(scratch) / f"{name}.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    found = compute()
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **found)
+    return found

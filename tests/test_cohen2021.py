@@ -1,0 +1,347 @@
+"""Trained networks: the start, the stopping rule, the shuffling, the measures."""
+
+import importlib
+from collections.abc import MutableSequence
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+from conftest import assert_mean
+
+from deeplimits import experiments, statistics
+from deeplimits.experiments import cohen2021
+from deeplimits.experiments.cohen2021 import fitting, setting
+from deeplimits.residual import OneLayer, ResNet
+from deeplimits.training import mean_square_entry
+
+
+@pytest.fixture
+def promoting():
+    """Adam of optax raises a float to the power of its count, an integer."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def start(depth=6, width=3, **options):
+    draws = jr.normal(jr.key(0), (depth, width + 2, width))
+    return cohen2021.network(draws, **options)
+
+
+@pytest.mark.parametrize(
+    ("activation", "delta"), [("tanh", "shared"), ("relu", "layer")]
+)
+def test_networks_are_a_plain_loop(activation, delta):
+    model = start(activation=activation, delta=delta, std=20.0)
+    model = eqx.tree_at(lambda m: m.scale, model, -3 * model.scale)
+    sigma = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0)}[activation]
+    steps = np.abs(model.scale) if delta == "shared" else np.asarray(model.scale)
+    h = np.array([1.0, -2.0, 0.5])
+    for k in range(6):
+        A, b = model.block.weight[k], model.block.bias[k]
+        step = steps if delta == "shared" else steps[k]
+        h = h + step * sigma(np.asarray(A) @ h + np.asarray(b))
+    np.testing.assert_allclose(model(jnp.asarray([1.0, -2.0, 0.5])), h, rtol=1e-10)
+
+
+def test_start_has_the_sizes_of_the_public_code():
+    depth, d = 4000, 5
+    model = start(depth, d, activation="relu", delta="layer", std=0.3)
+    sizes = (
+        (model.block.weight, 0.3 / d / depth),
+        (model.block.bias, 0.3 / d**0.5 / depth),
+        (model.scale, 1 / depth),
+    )
+    for values, std in sizes:
+        assert_mean(np.ravel(values) ** 2, std**2)
+    assert float(start(8).scale) == 1 / 8
+
+
+def problem(seeds=None):
+    x = jr.normal(jr.key(1), (12, 3))
+    data = (x, 0.5 * x)
+    batches = cohen2021.orders(12, 4, 7, "examples", key=jr.key(2))
+    return start(std=3.0), data, batches
+
+
+def by_hand(model, data, batches, epochs):
+    """Adam in a plain loop."""
+    params, fixed = eqx.partition(model, eqx.is_inexact_array)
+    optimiser = optax.adam(0.05)
+    state, means = optimiser.init(params), []
+    for epoch in batches[:epochs]:
+        values = []
+        for chosen in epoch:
+            part = jax.tree.map(lambda a, c=chosen: a[c], data)
+            value, grads = jax.value_and_grad(
+                lambda p, part=part: mean_square_entry(eqx.combine(p, fixed), part)
+            )(params)
+            changes, state = optimiser.update(grads, state, params)
+            params = optax.apply_updates(params, changes)
+            values.append(float(value))
+        means.append(np.mean(values))
+    return eqx.combine(params, fixed), means
+
+
+def test_fit_is_a_plain_loop_and_stops_below_the_loss(promoting):
+    model, data, batches = problem()
+    expected, means = by_hand(model, data, batches, 3)
+    assert means[2] < min(means[:2])
+    rule = cohen2021.Stopping(loss=1.001 * means[2], epochs=7)
+    found = cohen2021.fit(
+        model, data, batches, mean_square_entry, optax.adam(0.05), rule
+    )
+    assert (int(found.epochs), bool(found.reached)) == (3, True)
+    np.testing.assert_allclose(found.losses[:3], means, rtol=1e-8)
+    assert np.isnan(found.losses[3:]).all()
+    for a, b in zip(jax.tree.leaves(found.model), jax.tree.leaves(expected)):  # noqa: B905
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_fit_stops_when_it_no_longer_improves():
+    model, data, batches = problem()
+    rule = cohen2021.Stopping(loss=0.0, epochs=7, patience=2, improvement=0.99)
+    found = cohen2021.fit(
+        model, data, batches, mean_square_entry, optax.sgd(1e-6), rule
+    )
+    # the first epoch improves on infinity, the next two on nothing
+    assert (int(found.epochs), bool(found.reached)) == (3, False)
+
+
+def test_fit_stops_at_a_loss_that_is_not_finite():
+    model, data, batches = problem()
+    rule = cohen2021.Stopping(loss=0.0, epochs=7)
+    found = cohen2021.fit(
+        model, data, batches, mean_square_entry, optax.sgd(1e200), rule
+    )
+    assert int(found.epochs) < 3
+    assert not bool(found.reached)
+
+
+def test_seeds_at_once_are_seeds_one_by_one(promoting):
+    model, (x, y), batches = problem()
+    rule = cohen2021.Stopping(loss=2e-2, epochs=7)
+    scales = jnp.asarray([1.0, 0.3])
+
+    def one(scale):
+        data = (x, scale * y)
+        return cohen2021.fit(
+            model, data, batches, mean_square_entry, optax.adam(0.05), rule
+        )
+
+    together = eqx.filter_vmap(one)(scales)
+    assert together.epochs[0] != together.epochs[1]
+    for i in range(2):
+        alone = one(scales[i])
+        assert int(alone.epochs) == int(together.epochs[i])
+        np.testing.assert_allclose(alone.losses, together.losses[i], rtol=1e-8)
+        np.testing.assert_allclose(
+            alone.model.block.weight, together.model.block.weight[i], rtol=1e-8
+        )
+
+
+def test_examples_are_dealt_anew_and_batches_keep_their_company():
+    dealt = cohen2021.orders(10, 3, 5, "examples", key=jr.key(3))
+    assert dealt.shape == (5, 3, 3)
+    assert all(len(np.unique(epoch)) == 9 for epoch in dealt)
+    assert len({tuple(np.ravel(epoch)) for epoch in dealt}) == 5
+    kept = cohen2021.orders(10, 3, 5, "batches", key=jr.key(3))
+    for epoch in kept:
+        np.testing.assert_array_equal(np.sort(epoch[:, 0]), [0, 3, 6])
+        np.testing.assert_array_equal(epoch - epoch[:, :1], [[0, 1, 2]] * 3)
+
+
+class Views(MutableSequence):
+    """Rows of an array as PyTorch's tensors hand them out: reading gives a view."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, i):
+        return self.array[i]
+
+    def __setitem__(self, i, row):
+        self.array[i] = row
+
+    def __delitem__(self, i):
+        raise NotImplementedError
+
+    def insert(self, i, row):
+        raise NotImplementedError
+
+
+def test_shuffled_views_do_what_numpy_does_to_views():
+    """The number of rows that survive, epoch by epoch, in the mean."""
+    rng, n, epochs, runs = np.random.default_rng(0), 16, 4, 2000
+    survivors = []
+    for _ in range(runs):
+        rows = np.arange(n)[:, None]
+        counts = []
+        for _ in range(epochs):
+            rng.shuffle(Views(rows))
+            counts.append(len(np.unique(rows)))
+        survivors.append(counts)
+    shuffle = jax.jit(jax.vmap(cohen2021.shuffled_views, (None, 0)))
+    rows = shuffle(jnp.arange(n), jr.split(jr.key(4), (runs, epochs)))
+    ours = np.array([[len(np.unique(epoch)) for epoch in run] for run in rows])
+    assert (np.diff(ours, axis=1) <= 0).all()
+    assert ours[:, 0].max() < n
+    gap = ours - np.array(survivors)
+    for epoch in range(epochs):
+        assert_mean(gap[:, epoch], 0.0)
+
+
+def test_grid_has_the_depths_of_the_public_code():
+    third = cohen2021.grid(2 ** (1 / 3), 3, 10_321)
+    assert third[:9] == (3, 4, 5, 6, 8, 10, 12, 16, 20)
+    assert third[-4:] == (5160, 6501, 8192, 10321)
+    assert cohen2021.grid(1.2, 3, 9100)[-3:] == (6319, 7583, 9100)
+
+
+def test_smoothing_leaves_tied_layers_alone():
+    model = start(depth=30, activation="relu", delta="layer", std=20.0)
+    sizes = jnp.abs(model.scale)
+    tied = OneLayer(
+        jr.normal(jr.key(5), (3, 3))[None] / sizes[:, None, None],
+        jr.normal(jr.key(6), (3,))[None] / sizes[:, None],
+        activation="relu",
+    )
+    model = ResNet(tied, beta=0.0, scale=model.scale / 30)
+    h = jnp.asarray([1.0, -0.5, 2.0])
+    np.testing.assert_allclose(cohen2021.smoothed(model)(h), model(h), rtol=1e-8)
+    rough = eqx.tree_at(
+        lambda m: m.block.bias, model, jr.normal(jr.key(7), (30, 3)) * 30
+    )
+    assert float(jnp.abs(cohen2021.smoothed(rough)(h) - rough(h)).max()) > 0.1
+
+
+def test_a_line_is_all_trend_and_white_noise_is_mostly_noise():
+    s = jnp.arange(200.0)
+    line = jnp.stack([s, 1 - 2 * s], axis=1)
+    trend, noise = statistics.trend_and_noise(line, window=0.3)
+    np.testing.assert_allclose(trend, line, rtol=1e-10)
+    assert float(jnp.abs(noise).max()) < 1e-9
+    white = jr.normal(jr.key(8), (2000, 4))
+    trend, noise = statistics.trend_and_noise(white)
+    np.testing.assert_allclose(trend + noise, white, atol=1e-12)
+    # an average of 201 keeps 1/201 of the variance
+    assert 0.002 < float(jnp.mean(trend[200:-200] ** 2)) < 0.01
+
+
+def test_norms_of_smooth_and_rough_weights_scale_as_they_should():
+    depths = np.array([64, 256, 1024])
+
+    def slopes(weights):
+        rows = [statistics.scaling_norms(weights(int(L))) for L in depths]
+        return {
+            name: statistics.loglog_slope(
+                depths, np.array([float(r[name]) for r in rows])
+            ).value
+            for name in rows[0]
+        }
+
+    smooth = slopes(lambda L: L**-0.2 * (1 + jnp.arange(L) / L)[:, None, None])
+    expected = {"max": -0.2, "increment": -1.2, "sum": 0.8, "root_squares": 0.3}
+    assert smooth == pytest.approx(expected, abs=0.02)
+    rough = slopes(lambda L: L**-0.5 * jr.normal(jr.key(L), (L, 6, 6)))
+    expected = {"max": -0.5, "increment": -0.5, "sum": 0.0, "root_squares": 0.0}
+    assert rough == pytest.approx(expected, abs=0.15)
+
+
+def test_quadratic_variation_of_a_sum_is_the_root_squares():
+    weights = jr.normal(jr.key(9), (50, 2, 3))
+    path = jnp.cumsum(jnp.pad(weights, ((1, 0), (0, 0), (0, 0))), axis=0)
+    found = statistics.quadratic_variation(path)
+    expected = statistics.scaling_norms(weights)["root_squares"] ** 2
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_runs_resume_by_depth(tmp_path, monkeypatch, promoting):
+    config = experiments.find("cohen2021/tanh-depth").preset("smoke")
+    first = cohen2021.scaling(config, key=jr.key(10), scratch=tmp_path)
+    (tmp_path / "depth-8.npz").unlink()
+    module = importlib.import_module("deeplimits.experiments.cohen2021.scaling")
+    computed, measure = [], module.measured_row
+
+    def counted(config, depth, seeds):
+        computed.append(depth)
+        return measure(config, depth, seeds)
+
+    monkeypatch.setattr(module, "measured_row", counted)
+    again = cohen2021.scaling(config, key=jr.key(10), scratch=tmp_path)
+    assert computed == [8]
+    assert first.identical(again)
+
+
+SMOKE = [
+    name
+    for name in experiments.EXPERIMENTS
+    if name.startswith("cohen2021/") and "mnist" not in name
+]
+
+
+@pytest.mark.parametrize("name", SMOKE)
+def test_smoke_presets_run_and_are_reproducible(name, promoting):
+    experiment = experiments.find(name)
+    config = experiment.preset("smoke")
+    first, second = (experiment.run(config, key=jr.key(11)) for _ in range(2))
+    assert first.identical(second)
+    losses = {"losses"}  # NaN after the last epoch
+    assert all(
+        np.isfinite(v).all() for k, v in first.data_vars.items() if k not in losses
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: start(delta="two"), "unknown delta 'two'"),
+        (
+            lambda: cohen2021.network(jnp.ones((2, 4, 3))),
+            r"width \+ 2",
+        ),
+        (
+            lambda: cohen2021.orders(8, 9, 1, "examples", key=jr.key(0)),
+            "between 1 and 8",
+        ),
+        (
+            lambda: cohen2021.orders(8, 2, 1, "pairs", key=jr.key(0)),
+            "unknown shuffling 'pairs'",
+        ),
+        (lambda: cohen2021.Stopping(epochs=0), "must be positive"),
+        (lambda: cohen2021.grid(1.0, 3, 9), "base must exceed 1"),
+        (lambda: setting.pairs("cifar", 8, 8, key=jr.key(0)), "unknown data"),
+        (
+            lambda: cohen2021.scaling(
+                replace(cohen2021.Scaling(), optimiser="lion"), key=jr.key(0)
+            ),
+            "unknown optimiser 'lion'",
+        ),
+        (
+            lambda: statistics.trend_and_noise(jnp.ones((4, 1)), window=0.0),
+            "window must lie",
+        ),
+        (
+            lambda: cohen2021.shuffling(
+                cohen2021.Shuffling(rows=("cards",)), key=jr.key(0)
+            ),
+            "unknown shuffling 'cards'",
+        ),
+    ],
+)
+def test_errors(make, message, as_in_use):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_no_shuffling_is_left_out():
+    assert {row.split()[0] for row in cohen2021.Shuffling().rows} == set(
+        fitting.SHUFFLES
+    )
