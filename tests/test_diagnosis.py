@@ -166,10 +166,21 @@ def test_depths_that_disagree_give_no_verdict():
     assert verdict(smooth(64), noise(128)) == ABSTAIN
 
 
-def test_increments_that_do_not_shrink_contradict_a_smooth_limit():
-    """The same eight periods per 128 layers at every depth: no limit in depth."""
-    waves = [np.sin(2 * np.pi * np.arange(n) / 16)[:, None] for n in (64, 128, 256)]
-    assert verdict(*waves) == ABSTAIN
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        # one period to 16 layers at every depth: smooth, yet without a limit
+        (lambda n: np.sin(2 * np.pi * np.arange(n) / 16)[:, None], "too slow"),
+        # noise that vanishes beside a trend: at every depth the two are seen
+        (lambda n: 1 + noise(n) / n**0.5, "too fast"),
+    ],
+)
+def test_increments_over_depths_may_contradict_what_each_depth_says(weights, reason):
+    networks = [{"weight": weights(n)} for n in (64, 96, 128)]
+    [parameter] = diagnosis.diagnose(networks)
+    assert ABSTAIN not in {network.verdict for network in parameter.networks}
+    assert parameter.verdict == ABSTAIN
+    assert reason in parameter.reason
 
 
 def test_exponents_over_depths_are_those_of_the_scaling():
