@@ -14,6 +14,7 @@ import pytest
 from conftest import assert_mean
 
 from deeplimits import experiments, statistics
+from deeplimits.continuous import OneLayerSDE, linear_flow
 from deeplimits.experiments import cohen2021
 from deeplimits.experiments.cohen2021 import fitting, setting
 from deeplimits.residual import OneLayer, ResNet
@@ -280,6 +281,79 @@ def test_runs_resume_by_depth(tmp_path, monkeypatch, promoting):
     assert first.identical(again)
 
 
+def sde(activation="centred softplus", **options):
+    matrix = jnp.asarray([[0.3, -1.0, 0.2], [0.5, 0.1, 0.0], [-0.4, 0.2, 0.6]])
+    bias = jnp.asarray([0.2, -0.3, 0.1])
+    options = {"std_matrix": 0.4, "std_bias": 0.7} | options
+    return OneLayerSDE(matrix, bias, activation=activation, **options)
+
+
+X = jnp.asarray([1.0, -0.5, 0.3])
+
+
+@pytest.mark.parametrize("activation", ["centred softplus", "tanh"])
+def test_scan_and_diffrax_agree_on_the_same_path(activation):
+    limit = sde(activation)
+    noise = jr.normal(jr.key(12), (64, 3, 4))
+    np.testing.assert_allclose(limit(X, noise), limit.scan(X, noise), rtol=1e-10)
+
+
+def test_the_scheme_is_a_plain_loop_with_the_correction():
+    limit, L = sde(), 5
+    noise = np.asarray(jr.normal(jr.key(13), (L, 3, 4)))
+    h = np.asarray(X)
+    for k in range(L):
+        dB, db = noise[k, :, :3] / L**0.5, noise[k, :, 3] / L**0.5
+        correction = 0.25 * (0.4**2 * h @ h + 0.7**2)
+        drift = np.asarray(limit.matrix) @ h + np.asarray(limit.bias) + correction
+        h = h + drift / L + 0.4 * dB @ h + 0.7 * db
+    np.testing.assert_allclose(limit.scan(X, jnp.asarray(noise)), h, rtol=1e-10)
+
+
+def test_without_curvature_there_is_no_correction():
+    noise = jr.normal(jr.key(14), (32, 3, 4))
+    for options in ({"activation": "tanh"}, {"corrected": False}):
+        assert sde(**options).curvature == 0
+    plain = sde(corrected=False).scan(X, noise)
+    np.testing.assert_allclose(plain, sde("tanh").scan(X, noise), rtol=1e-12)
+    assert sde().curvature == pytest.approx(0.5, abs=1e-6)
+
+
+def test_without_noise_everything_tends_to_the_linear_flow():
+    still = sde("tanh", std_matrix=0.0, std_bias=0.0)
+    expected = linear_flow(still.matrix, still.bias, X)
+    errors = [
+        float(jnp.linalg.norm(still.scan(X, jnp.zeros((L, 3, 4))) - expected))
+        for L in (64, 128, 256)
+    ]
+    slope = statistics.loglog_slope(np.array([64, 128, 256]), np.array(errors))
+    assert slope.value == pytest.approx(-1, abs=0.05)
+    # against a series of the exponential, a long one
+    joined = np.zeros((4, 4))
+    joined[:3, :3], joined[:3, 3] = still.matrix, still.bias
+    term = total = np.append(X, 1.0)
+    for n in range(1, 30):
+        term = joined @ term / n
+        total = total + term
+    np.testing.assert_allclose(expected, total[:3], rtol=1e-10)
+
+
+def test_spectral_norms_are_those_of_the_periodic_map():
+    kernels = jr.normal(jr.key(15), (2, 2, 3, 3, 3))
+    found = cohen2021.spectral_norms(kernels, 4)
+
+    def periodic(kernel, image):  # convolution, by shifts
+        shifted = jnp.stack(
+            [jnp.roll(image, (i, j), (1, 2)) for i in range(3) for j in range(3)]
+        )
+        return jnp.einsum("oct,tcxy->oxy", kernel.reshape(2, 3, 9), shifted)
+
+    for kernel, norm in zip(kernels, found, strict=True):
+        jacobian = jax.jacobian(lambda z, k=kernel: periodic(k, z))(jnp.ones((3, 4, 4)))
+        expected = np.linalg.norm(np.asarray(jacobian).reshape(32, 48), 2)
+        assert float(norm) == pytest.approx(expected, rel=1e-8)
+
+
 SMOKE = [
     name
     for name in experiments.EXPERIMENTS
@@ -323,6 +397,14 @@ def test_smoke_presets_run_and_are_reproducible(name, promoting):
                 replace(cohen2021.Scaling(), optimiser="lion"), key=jr.key(0)
             ),
             "unknown optimiser 'lion'",
+        ),
+        (lambda: sde("softplus"), "vanish at 0 with slope 1: got 0.693 and 0.5"),
+        (lambda: sde(std_bias=-1.0), "deviations must not be negative"),
+        (
+            lambda: cohen2021.limits(
+                cohen2021.Limits(depths=(3,), finest=8), key=jr.key(0)
+            ),
+            "every depth must divide 8",
         ),
         (
             lambda: statistics.trend_and_noise(jnp.ones((4, 1)), window=0.0),

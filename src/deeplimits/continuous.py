@@ -6,10 +6,11 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .initialisation import Path, PiecewiseConstant, PiecewiseLinear, along_path
-from .residual import Activation, OuterLayer, ResNet, named_activation
+from .residual import Activation, OneLayer, OuterLayer, ResNet, named_activation
 
 INTERPOLATIONS = {"constant": PiecewiseConstant, "linear": PiecewiseLinear}
 
@@ -142,6 +143,133 @@ class NeuralSDE(eqx.Module):
         )
         assert solution.ys is not None
         return solution.ys[-1]
+
+
+class OneLayerSDE(eqx.Module):
+    r"""The limit of $h_{k+1} = h_k + \sigma(A_k h_k + b_k)$ with trend and noise,
+
+    $$ A_k = \tfrac1L \bar A + s_A\, \Delta B_k, \qquad
+       b_k = \tfrac1L \bar b + s_b\, \Delta B'_k, $$
+
+    and independent Brownian increments. For $\sigma(0) = 0$, $\sigma'(0) = 1$ it is,
+    in the sense of Itô,
+
+    $$ \mathrm{d}H = \bigl(\bar A H + \bar b + \tfrac12 \sigma''(0)
+       (s_A^2 \|H\|^2 + s_b^2)\bigr) \mathrm{d}s
+       + s_A\, \mathrm{d}B\, H + s_b\, \mathrm{d}B'. $$
+
+    `corrected=False` leaves the term with $\sigma''(0)$ out. Source: `cohen2021`.
+    """
+
+    matrix: Float[Array, "d d"]
+    bias: Float[Array, " d"]
+    std_matrix: float = eqx.field(static=True)
+    std_bias: float = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+    curvature: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        matrix: Float[Array, "d d"],
+        bias: Float[Array, " d"],
+        *,
+        std_matrix: float,
+        std_bias: float,
+        activation: str | Activation = "tanh",
+        corrected: bool = True,
+    ):
+        if std_matrix < 0 or std_bias < 0:
+            raise ValueError(
+                f"deviations must not be negative: {std_matrix=}, {std_bias=}."
+            )
+        self.activation = named_activation(activation)
+        value, slope, curvature = _at_zero(self.activation)
+        if not np.allclose((value, slope), (0, 1), atol=1e-6):
+            raise ValueError(
+                "the activation must vanish at 0 with slope 1: got "
+                f"{value:.3g} and {slope:.3g}."
+            )
+        self.curvature = curvature if corrected else 0.0
+        self.matrix, self.bias = matrix, bias
+        self.std_matrix, self.std_bias = std_matrix, std_bias
+
+    def network(self, noise: Float[Array, "depth d d+1"]) -> ResNet:
+        r"""The network on the path of `noise`, its increments over $L^{-1/2}$: $d$
+        columns of it for the matrix, the last one for the bias."""
+        depth = noise.shape[0]
+        steps = noise / depth**0.5
+        weight = self.matrix[None] / depth + self.std_matrix * steps[..., :-1]
+        bias = self.bias[None] / depth + self.std_bias * steps[..., -1]
+        return ResNet(OneLayer(weight, bias, activation=self.activation), beta=0.0)
+
+    def drift(self, h: Float[Array, " d"]) -> Float[Array, " d"]:
+        r"""The part of the right-hand side with $\mathrm{d}s$."""
+        variation = self.std_matrix**2 * jnp.sum(h**2) + self.std_bias**2
+        return self.matrix @ h + self.bias + 0.5 * self.curvature * variation
+
+    def _noise_on(
+        self, h: Float[Array, " d"], step: Float[Array, "d d+1"]
+    ) -> Float[Array, " d"]:
+        return self.std_matrix * step[:, :-1] @ h + self.std_bias * step[:, -1]
+
+    def scan(
+        self, x: Float[Array, " d"], noise: Float[Array, "depth d d+1"]
+    ) -> Float[Array, " d"]:
+        """$H(1)$ by the Euler–Maruyama steps of the path, scanned."""
+        depth = noise.shape[0]
+
+        def step(h, increment):
+            return h + self.drift(h) / depth + self._noise_on(h, increment), None
+
+        return jax.lax.scan(step, x, noise / depth**0.5)[0]
+
+    def __call__(
+        self, x: Float[Array, " d"], noise: Float[Array, "depth d d+1"]
+    ) -> Float[Array, " d"]:
+        """$H(1)$ by the same steps of diffrax."""
+        depth = noise.shape[0]
+        times = jnp.arange(depth + 1, dtype=noise.dtype) / depth
+        path = jnp.cumsum(jnp.pad(noise, ((1, 0), (0, 0), (0, 0))), 0) / depth**0.5
+
+        def field(s, h, args):
+            columns = jnp.append(self.std_matrix * h, self.std_bias)
+            return jnp.eye(h.size, dtype=h.dtype)[:, :, None] * columns[None, None]
+
+        terms = diffrax.MultiTerm(
+            diffrax.ODETerm(lambda s, h, args: self.drift(h)),
+            diffrax.ControlTerm(field, diffrax.LinearInterpolation(times, path)),
+        )
+        solution = diffrax.diffeqsolve(
+            terms,
+            diffrax.Euler(),
+            t0=times[0],
+            t1=times[-1],
+            dt0=None,
+            y0=x,
+            stepsize_controller=diffrax.StepTo(times),
+            max_steps=depth,
+        )
+        assert solution.ys is not None
+        return solution.ys[-1]
+
+
+def _at_zero(function: Activation) -> tuple[float, float, float]:
+    """Value, slope and curvature of an activation at zero, also while tracing."""
+    with jax.ensure_compile_time_eval():
+        slope = jax.grad(function)
+        functions = (function, slope, jax.grad(slope))
+        value, first, second = (float(f(jnp.zeros(()))) for f in functions)
+    return value, first, second
+
+
+def linear_flow(
+    matrix: Float[Array, "d d"], bias: Float[Array, " d"], x: Float[Array, " d"]
+) -> Float[Array, " d"]:
+    r"""$H(1)$ of $\dot H = \bar A H + \bar b$, $H(0) = x$: a matrix exponential."""
+    size = x.size
+    joined = jnp.zeros((size + 1, size + 1), x.dtype)
+    joined = joined.at[:size].set(jnp.column_stack([matrix, bias]))
+    return (jax.scipy.linalg.expm(joined) @ jnp.append(x, 1))[:size]
 
 
 def adjoint_states(network: ResNet, x: Array, cotangent: Array) -> Array:

@@ -1,6 +1,7 @@
 """Residual networks: blocks stacked on a leading depth axis, scanned over depth."""
 
 import abc
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +22,18 @@ def _gelu(x: Array) -> Array:
     return 0.5 * x * (1 + jax.scipy.special.erf(x * 0.5**0.5))
 
 
+def _centred_softplus(x: Array) -> Array:
+    # vanishes at 0 with slope 1 and curvature 1/2; its derivatives are bounded
+    return 2 * (jax.nn.softplus(x) - math.log(2))
+
+
 ACTIVATIONS: dict[str, Activation] = {
     "identity": _identity,
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
     "gelu": _gelu,
     "softplus": jax.nn.softplus,
+    "centred softplus": _centred_softplus,
     "sigmoid": jax.nn.sigmoid,
     "sin": jnp.sin,
 }

@@ -9,7 +9,9 @@ are of the example in the public code, the depths of its grids. The presets call
 from dataclasses import replace
 
 from ..registry import Experiment
+from .convolution import Convolutional, convolutional, spectral_norms
 from .fitting import SHUFFLES, Fit, Stopping, fit, orders, shuffled_views
+from .limits import Limits, limits
 from .robustness import CASES, Robustness, label, robustness
 from .scaling import Scaling, grid, scaling, smoothed
 from .setting import matrices, network
@@ -19,14 +21,18 @@ __all__ = [
     "CASES",
     "EXPERIMENTS",
     "SHUFFLES",
+    "Convolutional",
     "Fit",
+    "Limits",
     "Robustness",
     "Scaling",
     "Shuffling",
     "Stopping",
+    "convolutional",
     "fit",
     "grid",
     "label",
+    "limits",
     "matrices",
     "network",
     "orders",
@@ -35,6 +41,7 @@ __all__ = [
     "shuffled_views",
     "shuffling",
     "smoothed",
+    "spectral_norms",
 ]
 
 
@@ -104,5 +111,27 @@ EXPERIMENTS = [
         Shuffling(),
         {"depths": (16, 64, 256)},
         {**_TINY, "epochs": 2, "counted": 3, "batch": 8},
+    ),
+    _experiment(
+        "limits",
+        "rates of convergence to the SDE, with its correction, and to the linear ODE",
+        limits,
+        Limits(),
+        {},
+        {
+            "depths": (4, 8, 16),
+            "finest": 64,
+            "draws": 16,
+            "ode_depths": (16, 32, 64),
+            "ode_draws": 4,
+        },
+    ),
+    _experiment(
+        "convolution",
+        "convolutional networks on handwritten digits: norms against depth",
+        convolutional,
+        Convolutional(),
+        {"depths": (4, 8, 16), "seeds": 2, "epochs": 10},
+        {"depths": (2, 4, 8), "seeds": 2, "channels": 2, "epochs": 2, "batch": 512},
     ),
 ]
