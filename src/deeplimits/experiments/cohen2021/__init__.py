@@ -132,6 +132,6 @@ EXPERIMENTS = [
         convolutional,
         Convolutional(),
         {"depths": (4, 8, 16), "seeds": 2, "epochs": 10},
-        {"depths": (2, 4, 8), "seeds": 2, "channels": 2, "epochs": 2, "batch": 512},
+        {"depths": (2, 4, 8), "seeds": 2, "channels": 2, "epochs": 1, "batch": 512},
     ),
 ]

@@ -29,12 +29,12 @@ class Convolutional:
     No normalisation, no bias, no factor before the block.
     """
 
-    depths: tuple[int, ...] = (4, 8, 16, 32, 64)
+    depths: tuple[int, ...] = (4, 8, 16, 32)
     seeds: int = 3
     channels: int = 8
     epochs: int = 30
-    batch: int = 128
-    rate: float = 0.05
+    batch: int = 32
+    rate: float = 0.01
     momentum: float = 0.9
     decay: float = 5e-4
 

@@ -49,7 +49,7 @@ class Robustness:
     """Ours: depths in powers of two, the same data, starts and batches in each case."""
 
     cases: tuple[Case, ...] = CASES
-    depths: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    depths: tuple[int, ...] = (16, 32, 64, 128, 256)
     seeds: int = 5
     batch: int = 32
     train: int = 1024

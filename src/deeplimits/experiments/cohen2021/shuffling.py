@@ -27,7 +27,7 @@ class Shuffling:
     """
 
     rows: tuple[str, ...] = ROWS
-    depths: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    depths: tuple[int, ...] = (16, 32, 64, 128, 256)
     seeds: int = 5
     epochs: int = 10
     counted: int = 40
