@@ -56,9 +56,17 @@ def _experiment(name, summary, run, paper, book: dict, smoke: dict) -> Experimen
 
 
 TANH = Scaling()
-RELU = Scaling(activation="relu", delta="layer", loss=1e-2, depths=grid(1.2, 3, 9100))
-_POWERS = tuple(2**j for j in range(3, 11))
-_MNIST = {"data": "mnist", "depths": _POWERS, "train": 8192, "test": 2048, "loss": 0.02}
+# Every second depth of the public code's grid, from the largest down.
+_EVERY_SECOND = grid(1.2, 3, 9100)[::-2][::-1]
+RELU = Scaling(activation="relu", delta="layer", loss=1e-2, depths=_EVERY_SECOND)
+_MNIST = {
+    "data": "mnist",
+    "depths": (8, 16, 32, 64, 128, 256),
+    "train": 8192,
+    "test": 2048,
+    "loss": 0.02,
+    "epochs": 6,
+}
 _BOOK = {"depths": (16, 64, 256, 1024, 2048)}
 _LEAST = {"depths": (4, 8, 16), "seeds": 2, "epochs": 2, "train": 64, "test": 32}
 _TINY = {"depths": (4, 8, 16), "seeds": 2, "train": 64, "test": 32}

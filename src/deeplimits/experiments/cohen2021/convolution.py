@@ -32,7 +32,7 @@ class Convolutional:
     depths: tuple[int, ...] = (4, 8, 16, 32)
     seeds: int = 3
     channels: int = 8
-    epochs: int = 30
+    epochs: int = 20
     batch: int = 32
     rate: float = 0.01
     momentum: float = 0.9
