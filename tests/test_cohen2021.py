@@ -199,6 +199,18 @@ def test_shuffled_views_do_what_numpy_does_to_views():
         assert_mean(gap[:, epoch], 0.0)
 
 
+@pytest.mark.parametrize("n", [5, 32])
+def test_one_shuffle_of_views_leaves_half_and_a_half(n):
+    """The exact law: row p survives with probability 1 - p/n."""
+    shuffle = jax.jit(jax.vmap(cohen2021.shuffled_views, (None, 0)))
+    rows = np.asarray(shuffle(jnp.arange(n), jr.split(jr.key(16), (4000, 1))))[:, 0]
+    survives = np.array([(rows == p).any(1) for p in range(n)], float)
+    assert (survives[0] == 1).all()
+    for p in range(1, n):
+        assert_mean(survives[p], 1 - p / n)
+    assert_mean(survives.sum(0), (n + 1) / 2)
+
+
 def test_grid_has_the_depths_of_the_public_code():
     third = cohen2021.grid(2 ** (1 / 3), 3, 10_321)
     assert third[:9] == (3, 4, 5, 6, 8, 10, 12, 16, 20)
