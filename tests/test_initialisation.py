@@ -22,6 +22,15 @@ def test_tied_layers_are_equal_and_independent_ones_are_not():
     assert_mean((samples[1:] * samples[:-1]).ravel(), 0.0)
 
 
+def test_numbers_are_those_of_jax():
+    """They are drawn flat, for the compiler's sake."""
+    key = jr.key(1)
+    found, bound = init.independent(5, (2, 3), key=key), (3 / 3) ** 0.5
+    np.testing.assert_array_equal(found, jr.normal(key, (5, 2, 3)))
+    uniform = jr.uniform(key, (5, 2, 3), minval=-bound, maxval=bound)
+    np.testing.assert_array_equal(init.uniform(5, (2, 3), key=key), uniform)
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -137,6 +137,15 @@ def test_crossing_of_two_power_laws():
     np.testing.assert_allclose(marion2025.crossing(dataset), [[0.7] * 3], atol=1e-12)
 
 
+def test_no_network_stands_still():
+    """At width 1 every second normal state is negative: res-1 would not move it."""
+    config = marion2025.Critical(
+        model="res-1", hursts=(0.5,), depths=(2, 4), networks=64, width=1, points=2
+    )
+    found = marion2025.critical(config, key=jr.key(11))["log_ratio"]
+    assert np.isfinite(found).all()
+
+
 def test_overflow_counts_sixteen():
     ratios = jnp.asarray([100.0, jnp.inf, jnp.nan])
     np.testing.assert_allclose(setting.log10(ratios), [2, 16, 16])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
 from ...initialisation import coarsened, fractional_noise
@@ -46,7 +46,7 @@ def critical(
         raise ValueError(
             f"batch must divide networks: {config.batch}, {config.networks}."
         )
-    keys = jr.split(key, (config.networks // config.batch, config.batch))
+    keys = jr.split(key, config.networks // config.batch)
     rows = [
         np.concatenate([_batch(config, hurst, k) for k in keys])
         for hurst in tqdm(config.hursts, disable=not progress)
@@ -62,33 +62,36 @@ def critical(
 
 
 def _batch(
-    config: Critical, hurst: float, keys: Key[Array, " batch"]
+    config: Critical, hurst: float, key: PRNGKeyArray
 ) -> Float[Array, "batch depths betas"]:
     """The noise is drawn outside, so that one compilation serves every `hurst`."""
-    parts = 2 if config.model == "res-1" else 3
-    *weight_keys, end_keys = jax.vmap(lambda key: jr.split(key, parts))(keys).T
+    end_key, *weight_keys = jr.split(key, 1 + setting.PARTS[config.model])
     noises = [_noise(config, hurst, i, k) for i, k in enumerate(weight_keys)]
-    return _moved(config, jnp.asarray(hurst, noises[0].dtype), noises, end_keys)
+    starts = jr.normal(end_key, (config.batch, config.points, config.width))
+    # one positive entry: from a state without any, res-1 never moves
+    starts = starts.at[..., 0].set(jnp.abs(starts[..., 0]))
+    return _moved(config, jnp.asarray(hurst, float), noises, starts)
 
 
-def _noise(config, hurst, position, keys) -> Float[Array, "batch depth q q"]:
+def _noise(config, hurst, position, key) -> Float[Array, "batch depth q q"]:
     """The heavy tail, if any, is that of $V$: position 0."""
-    depth, shape = max(config.depths), (config.width, config.width)
+    depth, shape = max(config.depths), (config.batch, config.width, config.width)
     if config.tail and position == 0:
-        return jax.vmap(lambda key: jr.t(key, config.tail, (depth, *shape)))(keys)
-    noise = partial(fractional_noise, depth, shape, hurst=hurst)
-    return jax.vmap(lambda key: noise(key=key))(keys)
+        size = depth * config.batch * config.width**2
+        noise = jr.t(key, config.tail, (size,)).reshape(depth, *shape)
+    else:
+        noise = fractional_noise(depth, shape, hurst=hurst, key=key)
+    return jnp.moveaxis(noise, 0, 1)
 
 
 @partial(jax.jit, static_argnums=0)
-def _moved(config, hurst, noises, keys) -> Float[Array, "batch depths betas"]:
+def _moved(config, hurst, noises, starts) -> Float[Array, "batch depths betas"]:
     def one(arguments):
-        noises, key = arguments
-        h = jr.normal(key, (config.points, config.width))
+        noises, h = arguments
         at = partial(_at, config, hurst, noises, h)
         return jnp.stack([at(depth) for depth in config.depths])
 
-    return jax.lax.map(one, (noises, keys))
+    return jax.lax.map(one, (noises, starts))
 
 
 def _at(config, hurst, noises, h, depth: int) -> Float[Array, " betas"]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from . import setting
 
@@ -36,9 +36,10 @@ def identity(
 ) -> xr.Dataset:
     r"""$\|h_L\|^2$, $\|h_L - h_0\|^2$, $\|p_0\|^2$ and $\|p_0 - p_L\|^2$ from fixed
     $h_0$ and $p_L$ of norm one."""
-    keys = jr.split(key, config.draws)
     starts = jnp.stack([start(name, config.width) for name in STARTS])
-    values = [_squares(config, model, starts, keys) for model in setting.MODELS]
+    keys = jr.split(key, len(setting.MODELS))
+    pairs = zip(setting.MODELS, keys, strict=True)
+    values = [_squares(config, model, starts, k) for model, k in pairs]
     return xr.Dataset(
         {"square": (("model", "start", "draw", "quantity"), np.asarray(values))},
         {
@@ -50,19 +51,17 @@ def identity(
 
 
 def _squares(
-    config: Identity,
-    model: str,
-    starts: Float[Array, "starts q"],
-    keys: Key[Array, " draws"],
+    config: Identity, model: str, starts: Float[Array, "starts q"], key: PRNGKeyArray
 ) -> Float[Array, "starts draws 4"]:
     p = start("alternating", config.width)[::-1]
     law = setting.law("uniform", length_scale=1.0)
     scale = jnp.asarray(config.depth**-config.beta)
 
-    def one(h, key):
-        block = setting.draw(model, law, config.depth, config.width, key=key)
+    def one(h, weights):
+        block = setting.stacked(model, *weights)
         last, first = setting.propagate(block, scale, h, p)
         return jnp.sum(jnp.stack([last, last - h, first, first - p]) ** 2, axis=1)
 
-    every = jax.vmap(jax.vmap(one, (None, 0)), (0, None))
-    return jax.jit(every)(starts, keys)
+    sizes = (config.depth, config.width, config.draws)
+    weights = setting.draws(model, law, *sizes, key=key)
+    return jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(starts, weights)

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ... import initialisation
 from ...residual import AbstractBlock, OuterLayer, ResNet, TwoLayer
 
-MODELS = ("res-1", "res-3")
+PARTS = {"res-1": 1, "res-3": 2}  # matrices in a layer
+MODELS = tuple(PARTS)
 INFINITE = 16.0  # what log10 of a ratio counts that overflows, as in the public code
 
 Law = Callable[..., Float[Array, "depth rows columns"]]
@@ -33,9 +34,15 @@ def draw(
     model: str, law: Law, depth: int, width: int, *, key: PRNGKeyArray
 ) -> AbstractBlock:
     """A block of `depth` layers; `law` makes weights of variance $1/q$."""
-    keys = jr.split(key, 1 if model == "res-1" else 2)
-    # one call for both arrays: drawing numbers is what takes longest to compile
-    return stacked(model, *jax.vmap(lambda k: law(depth, (width, width), key=k))(keys))
+    return stacked(model, *draws(model, law, depth, width, 1, key=key)[0])
+
+
+def draws(
+    model: str, law: Law, depth: int, width: int, count: int, *, key: PRNGKeyArray
+) -> Float[Array, "count parts depth q q"]:
+    """The weights of `count` blocks, to be unpacked into `stacked`."""
+    weights = law(depth, (count, PARTS[model], width, width), key=key)
+    return jnp.moveaxis(weights, 0, 2)
 
 
 def normalised(noise: Law, **options) -> Law:
