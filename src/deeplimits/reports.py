@@ -21,7 +21,7 @@ from .regularity import variogram
 _COLUMNS = f"{'depth':>6} {'H':>5} {'interval':>14} {'rough':>7}  verdict"
 _NARROWEST = 16  # of the column of names
 _MOST_ROWS = 6
-_GUIDE = "increment over weight: L^-1 if smooth, L^-1/2 for Brownian paths, 1 for noise"
+_GUIDE = "increment over weight: L^-1 if smooth, L^-1/2 for Brownian paths, L^0 if noise"
 
 
 def table(parameters: Sequence[Parameter]) -> str:
