@@ -62,7 +62,26 @@ def test_start_has_the_sizes_of_the_public_code():
     assert float(start(8).scale) == 1 / 8
 
 
-def problem(seeds=None):
+@pytest.mark.parametrize("delta", ["shared", "layer"])
+def test_gradients_balance_for_homogeneous_activations(delta):
+    """delta d/d delta = sum <A, d/dA> + <b, d/db>: what gradient flow keeps."""
+    x, y = jr.normal(jr.key(17), (2, 5, 3))
+
+    def gap(activation):
+        model = start(activation=activation, delta=delta, std=30.0)
+        grads = jax.grad(mean_square_entry)(model, (x, y))
+        axis = None if delta == "shared" else tuple(range(1, 3))
+        inside = jnp.sum(model.block.weight * grads.block.weight, axis)
+        axis = None if delta == "shared" else 1
+        inside = inside + jnp.sum(model.block.bias * grads.block.bias, axis)
+        return float(jnp.abs(model.scale * grads.scale - inside).max())
+
+    assert gap("relu") < 1e-12
+    assert gap("identity") < 1e-12
+    assert gap("tanh") > 1e-4
+
+
+def problem():
     x = jr.normal(jr.key(1), (12, 3))
     data = (x, 0.5 * x)
     batches = cohen2021.orders(12, 4, 7, "examples", key=jr.key(2))

@@ -125,7 +125,7 @@ EXPERIMENTS = [
         "rates of convergence to the SDE, with its correction, and to the linear ODE",
         limits,
         Limits(),
-        {"draws": 256},
+        {},
         {
             "depths": (4, 8, 16),
             "finest": 64,

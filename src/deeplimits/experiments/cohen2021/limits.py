@@ -30,14 +30,14 @@ ODE = {
 class Limits:
     """Sizes are ours; the SDE's scheme of depth `finest` stands for its solution."""
 
-    depths: tuple[int, ...] = (32, 64, 128, 256, 512)
-    finest: int = 8192
-    draws: int = 512
+    depths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    finest: int = 4096
+    draws: int = 1024
     ode_depths: tuple[int, ...] = (256, 1024, 4096, 16384)
-    ode_draws: int = 32
+    ode_draws: int = 16
     alpha: float = 0.7
     width: int = 4
-    std: float = 0.5
+    std: float = 0.3
 
 
 def limits(
