@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from .regularity import variogram
 _COLUMNS = f"{'depth':>6} {'H':>5} {'interval':>14} {'rough':>7}  verdict"
 _NARROWEST = 16  # of the column of names
 _MOST_ROWS = 6
-_GUIDE = "increment over weight: L^-1 if smooth, L^-1/2 for Brownian paths, L^0 if noise"
+_GUIDE = "  (increment over weight: L^-1 smooth, L^-1/2 Brownian paths, L^0 noise)"
 
 
 def table(parameters: Sequence[Parameter]) -> str:
@@ -35,8 +36,11 @@ def table(parameters: Sequence[Parameter]) -> str:
             interval = f"[{slope.low:.2f}, {slope.high:.2f}]"
             lines.append(f"  {name:24} goes like L^{slope.value:.2f} {interval}")
         if parameter.exponents:
-            lines.append(f"  ({_GUIDE})")
-        lines.append(f"  => {parameter.verdict} ({parameter.reason})")
+            lines.append(_GUIDE)
+        verdict = f"{parameter.verdict} ({parameter.reason})"
+        lines += textwrap.wrap(
+            verdict, 80, initial_indent="  => ", subsequent_indent="     "
+        )
     return "\n".join([*lines, f"The network: {overall(parameters)}"])
 
 
