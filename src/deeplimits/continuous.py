@@ -122,27 +122,14 @@ class NeuralSDE(eqx.Module):
         self, x: Float[Array, " q"], noise: Float[Array, "depth q q"]
     ) -> Float[Array, " q"]:
         r"""$H(1)$ by diffrax, with the Euler steps of the path that `noise` makes."""
-        depth = noise.shape[0]
-        times = jnp.arange(depth + 1, dtype=noise.dtype) / depth
-        path = jnp.cumsum(jnp.pad(noise, ((1, 0), (0, 0), (0, 0))), 0) / depth**0.5
+        times, path = _brownian_path(noise)
         identity = jnp.eye(x.size, dtype=x.dtype) / x.size**0.5
 
         def field(s, h, args):
             return identity[:, :, None] * self.activation(h)[None, None]
 
         control = diffrax.LinearInterpolation(times, path)
-        solution = diffrax.diffeqsolve(
-            diffrax.ControlTerm(field, control),
-            diffrax.Euler(),
-            t0=times[0],
-            t1=times[-1],
-            dt0=None,
-            y0=x,
-            stepsize_controller=diffrax.StepTo(times),
-            max_steps=depth,
-        )
-        assert solution.ys is not None
-        return solution.ys[-1]
+        return _euler_maruyama(diffrax.ControlTerm(field, control), x, times)
 
 
 class OneLayerSDE(eqx.Module):
@@ -227,9 +214,7 @@ class OneLayerSDE(eqx.Module):
         self, x: Float[Array, " d"], noise: Float[Array, "depth d d+1"]
     ) -> Float[Array, " d"]:
         """$H(1)$ by the same steps of diffrax."""
-        depth = noise.shape[0]
-        times = jnp.arange(depth + 1, dtype=noise.dtype) / depth
-        path = jnp.cumsum(jnp.pad(noise, ((1, 0), (0, 0), (0, 0))), 0) / depth**0.5
+        times, path = _brownian_path(noise)
 
         def field(s, h, args):
             columns = jnp.append(self.std_matrix * h, self.std_bias)
@@ -239,18 +224,34 @@ class OneLayerSDE(eqx.Module):
             diffrax.ODETerm(lambda s, h, args: self.drift(h)),
             diffrax.ControlTerm(field, diffrax.LinearInterpolation(times, path)),
         )
-        solution = diffrax.diffeqsolve(
-            terms,
-            diffrax.Euler(),
-            t0=times[0],
-            t1=times[-1],
-            dt0=None,
-            y0=x,
-            stepsize_controller=diffrax.StepTo(times),
-            max_steps=depth,
-        )
-        assert solution.ys is not None
-        return solution.ys[-1]
+        return _euler_maruyama(terms, x, times)
+
+
+def _brownian_path(
+    noise: Float[Array, "depth rows columns"],
+) -> tuple[Float[Array, " points"], Float[Array, "points rows columns"]]:
+    """A grid on $[0, 1]$ and the path on it, from its increments' normal numbers."""
+    depth = noise.shape[0]
+    times = jnp.arange(depth + 1, dtype=noise.dtype) / depth
+    return times, jnp.cumsum(jnp.pad(noise, ((1, 0), (0, 0), (0, 0))), 0) / depth**0.5
+
+
+def _euler_maruyama(
+    terms: diffrax.AbstractTerm, x: Float[Array, " q"], times: Float[Array, " points"]
+) -> Float[Array, " q"]:
+    """The last state of diffrax's Euler steps on that grid."""
+    solution = diffrax.diffeqsolve(
+        terms,
+        diffrax.Euler(),
+        t0=times[0],
+        t1=times[-1],
+        dt0=None,
+        y0=x,
+        stepsize_controller=diffrax.StepTo(times),
+        max_steps=len(times) - 1,
+    )
+    assert solution.ys is not None
+    return solution.ys[-1]
 
 
 def _at_zero(function: Activation) -> tuple[float, float, float]:

@@ -240,7 +240,7 @@ class ResNet(eqx.Module):
     and $\delta_k = L^{-\beta}\,$`scale`$_k$, or its modulus if `absolute`, as with one
     $\delta$ in `cohen2021`. `encoder` is $A$ and `decoder` is $B$.
     It acts on one example; `jax.vmap` gives the batch. For the backward pass a layer
-    keeps its hidden state and its products (matrix products, convolutions), and computes
+    keeps its hidden state and its products (of matrices, convolutions), and computes
     what is cheap again; with `recompute` it keeps its hidden state alone.
     """
 

@@ -30,6 +30,25 @@ class Experiment:
                 f"{self.name} needs presets {PROFILES}: {list(self.presets)}."
             )
 
+    @classmethod
+    def sized(
+        cls,
+        paper_key: str,
+        name: str,
+        summary: str,
+        run: Callable[..., xr.Dataset],
+        paper: Any,
+        book: Mapping[str, Any],
+        smoke: Mapping[str, Any],
+    ) -> "Experiment":
+        """The experiment `paper_key/name`; `book` and `smoke` as changes to `paper`."""
+        presets = {
+            "smoke": dataclasses.replace(paper, **smoke),
+            "book": dataclasses.replace(paper, **book),
+            "paper": paper,
+        }
+        return cls(f"{paper_key}/{name}", summary, presets, run)
+
     def preset(self, profile: str) -> Any:
         """The configuration of that profile."""
         if profile not in self.presets:

@@ -7,6 +7,7 @@ are of the example in the public code, the depths of its grids. The presets call
 """
 
 from dataclasses import replace
+from functools import partial
 
 from ..registry import Experiment
 from .convolution import Convolutional, convolutional, spectral_norms
@@ -45,15 +46,7 @@ __all__ = [
 ]
 
 
-def _experiment(name, summary, run, paper, book: dict, smoke: dict) -> Experiment:
-    """The presets `book` and `smoke` as changes to that of the paper."""
-    presets = {
-        "smoke": replace(paper, **smoke),
-        "book": replace(paper, **book),
-        "paper": paper,
-    }
-    return Experiment(f"cohen2021/{name}", summary, presets, run)
-
+_experiment = partial(Experiment.sized, "cohen2021")
 
 TANH = Scaling()
 # Every second depth of the public code's grid, from the largest down.

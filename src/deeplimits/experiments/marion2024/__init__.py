@@ -5,7 +5,7 @@ The presets called `paper` have the paper's own sizes where there are such; for 
 experiments that are ours they are the sizes of the archived runs.
 """
 
-from dataclasses import replace
+from functools import partial
 
 from ..registry import Experiment
 from .counterexample import Counterexample, limit, relu_counterexample, time_to_reach
@@ -46,15 +46,7 @@ __all__ = [
 ]
 
 
-def _experiment(name, summary, run, paper, book: dict, smoke: dict) -> Experiment:
-    """The presets `book` and `smoke` as changes to that of the paper."""
-    presets = {
-        "smoke": replace(paper, **smoke),
-        "book": replace(paper, **book),
-        "paper": paper,
-    }
-    return Experiment(f"marion2024/{name}", summary, presets, run)
-
+_experiment = partial(Experiment.sized, "marion2024")
 
 EXPERIMENTS = [
     _experiment(

@@ -5,7 +5,7 @@ The presets called `paper` have the sizes of the paper's public code where there
 such; for the experiments that are ours they are the sizes of the archived runs.
 """
 
-from dataclasses import replace
+from functools import partial
 
 from ..registry import Experiment
 from .critical import Critical, critical, crossing, first_order, first_order_exponent
@@ -43,15 +43,7 @@ __all__ = [
 ]
 
 
-def _experiment(name, summary, run, paper, book: dict, smoke: dict) -> Experiment:
-    """The presets `book` and `smoke` as changes to that of the paper."""
-    presets = {
-        "smoke": replace(paper, **smoke),
-        "book": replace(paper, **book),
-        "paper": paper,
-    }
-    return Experiment(f"marion2025/{name}", summary, presets, run)
-
+_experiment = partial(Experiment.sized, "marion2025")
 
 _FEW = {"depths": (10, 100, 1000), "repetitions": 10}
 _LEAST = {"depths": (4, 8, 16), "repetitions": 3, "width": 6}
