@@ -140,40 +140,57 @@ def measure(depths: list[int], rounds: int) -> xr.Dataset:
     )
 
 
-def torch_step(depth: int, indexed: bool, threads: int) -> Callable | None:
+LOOPS = ("modules", "indexed", "unbound")
+
+
+def torch_step(depth: int, kind: str, threads: int) -> Callable | None:
     """The same step as an eager loop over layers in PyTorch, or None without it.
 
-    `indexed` takes layer k as `V[k]`, as one writes it (and as the public code of
-    Marion et al. does): its gradient is then a zero array of the size of all layers.
-    Without, the stack is unbound once, the best eager loop that we know.
+    "modules": two `Linear` layers for each layer under its SGD, as its tutorials do.
+    "indexed": the stacked weights, from which the loop takes `V[k]`, as the public code
+    of Marion et al. does; its gradient is then a zero array of the size of the stack.
+    "unbound": the stack taken apart once, the best eager loop that we know.
     """
     try:
         import torch
     except ImportError:
         return None
     model = network(depth, recompute=False)
-    x, y = (
-        torch.tensor(np.asarray(a))
-        for a in datasets.gaussian_pairs(N, D, key=jr.key(0))
+    data = datasets.gaussian_pairs(N, D, key=jr.key(0))
+    x, y, outer, inner = (
+        torch.tensor(np.asarray(z))
+        for z in (*data, model.block.outer, model.block.inner)
     )
-    outer, inner = (
-        torch.tensor(np.asarray(z), requires_grad=True)
-        for z in (model.block.outer, model.block.inner)
-    )
+    stacks = [outer, inner]
+    if kind == "modules":
+        linear = [
+            torch.nn.Linear(*shape, bias=False) for shape in depth * [(M, D), (D, M)]
+        ]
+        for k, layer in enumerate(linear):
+            layer.weight.data = stacks[k % 2][k // 2].clone()
+        stacks = [layer.weight for layer in linear]
+    optimiser = torch.optim.SGD([z.requires_grad_() for z in stacks], lr=RATE * depth)
+
+    def layers():
+        if kind == "modules":
+            return zip(linear[::2], linear[1::2], strict=True)
+        pairs = zip(outer.unbind(), inner.unbind(), strict=True)
+        indexed = ((outer[k], inner[k]) for k in range(depth))
+        affine = torch.nn.functional.linear
+        return (
+            (lambda a, v=v: affine(a, v), lambda h, w=w: affine(h, w))
+            for v, w in (indexed if kind == "indexed" else pairs)
+        )
 
     def step():
         torch.set_num_threads(threads)
         h = x
-        layers = range(depth) if indexed else zip(outer.unbind(), inner.unbind())  # noqa: B905
-        for layer in layers:
-            v, w = (outer[layer], inner[layer]) if indexed else layer
-            a = torch.nn.functional.gelu(h @ w.T / D**0.5)
-            h = h + a @ v.T / M**0.5 / depth
-        loss = ((h - y) ** 2).sum() / N
-        grads = torch.autograd.grad(loss, (outer, inner))
-        with torch.no_grad():
-            for z, g in zip((outer, inner), grads, strict=True):
-                z -= RATE * depth * g
+        for v, w in layers():
+            a = torch.nn.functional.gelu(w(h) / D**0.5)
+            h = h + v(a) / M**0.5 / depth
+        optimiser.zero_grad()
+        (((h - y) ** 2).sum() / N).backward()
+        optimiser.step()
 
     return step
 
@@ -183,16 +200,16 @@ def against_torch(rounds: int) -> dict[str, float]:
 
     Each loop counts with the number of threads, one or two, at which it is faster.
     """
-    loops = [(name, n) for name in ("unbound", "indexed") for n in (1, 2)]
+    loops = [(kind, n) for kind in LOOPS for n in (1, 2)]
     calls: dict[tuple[str, int], Callable | None] = {
-        (name, n): torch_step(TORCH_DEPTH, name == "indexed", n) for name, n in loops
+        (kind, n): torch_step(TORCH_DEPTH, kind, n) for kind, n in loops
     }
     if None in calls.values():
         print("PyTorch is not installed: its comparison is left out (group bench).")
         return {}
     program, argument, *_ = compiled(partial(case, "recomputed", TORCH_DEPTH), 16)
     calls["scan", 2] = lambda: program(argument)
-    best: dict[str, float] = dict.fromkeys(("unbound", "indexed", "scan"), np.inf)
+    best: dict[str, float] = dict.fromkeys((*LOOPS, "scan"), np.inf)
     for count in range(rounds + 1):  # the first round warms up
         for (name, _), call in calls.items():
             seconds = clock(call) / (16 if name == "scan" else 1)
@@ -219,9 +236,9 @@ def main() -> None:
     print((1e6 * dataset.seconds / dataset.depth).round(2).to_pandas().T)
     print(dataset.compile_seconds.round(2).to_pandas().T)
     print((dataset.scratch_bytes / dataset.depth).to_pandas().T)
-    for name in ("unbound_seconds", "indexed_seconds"):
-        if name in dataset:
-            print(name, float(dataset[name] / dataset.scan_seconds))
+    for kind in LOOPS:
+        if f"{kind}_seconds" in dataset:
+            print(kind, float(dataset[f"{kind}_seconds"] / dataset.scan_seconds))
 
 
 if __name__ == "__main__":

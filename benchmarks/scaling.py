@@ -2,15 +2,19 @@
 
 Run `python benchmarks/scaling.py`: tanh with one delta, width 10, batches of 32, Adam,
 at depths 1,000 and 10,000, in one process, one after the other in rounds. It writes
-`results/benchmarks/scaling-<device>.nc`. PyTorch (group `bench`) runs a loop over
-unbound layers, the best that we know; without it that column is left out with a note.
-All times are the best of several rounds, in seconds; compilation is not counted.
+`results/benchmarks/scaling-<device>.nc`. PyTorch (group `bench`) runs three loops over
+layers, see `torch_step`; without it those columns are left out with a note. All times
+are the best of several rounds, in seconds; compilation is not counted. Every core is a
+device of its own, for the seeds that are spread over them.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))
 
 import equinox as eqx
 import jax
@@ -22,10 +26,11 @@ import xarray as xr
 from deeplimits import datasets, results
 from deeplimits.experiments import cohen2021
 from deeplimits.experiments.cohen2021 import setting
-from deeplimits.training import mean_square_entry
+from deeplimits.training import mean_square_entry, over_devices
 
 D, BATCH, RATE = 10, 32, 1e-2
-SEEDS = 5
+SEEDS = 6
+LOOPS = ("modules", "indexed", "unbound")
 
 
 def start(depth: int, key):
@@ -35,7 +40,9 @@ def start(depth: int, key):
     return cohen2021.network(draws), datasets.flow_pairs(BATCH, key=data_key)
 
 
-def program(depth: int, seeds: int, steps: int) -> Callable[[], object]:
+def program(
+    depth: int, seeds: int, steps: int, mapped=jax.vmap
+) -> Callable[[], object]:
     """`steps` updates of the library for `seeds` seeds at once, compiled."""
     optimiser = optax.adam(RATE)
 
@@ -55,37 +62,57 @@ def program(depth: int, seeds: int, steps: int) -> Callable[[], object]:
         return jax.lax.scan(update, carry, length=steps)[0][0]
 
     keys = jr.split(jr.key(0), seeds)
-    function = jax.vmap(train) if seeds > 1 else lambda keys: train(keys[0])
+    function = mapped(train) if seeds > 1 else lambda keys: train(keys[0])
     compiled = jax.jit(function).lower(keys).compile()
     return lambda: compiled(keys)
 
 
-def torch_step(depth: int, indexed: bool) -> Callable[[], None] | None:
+def torch_step(depth: int, kind: str) -> Callable[[], None] | None:
     """The same update as an eager loop over layers in PyTorch, or None without it.
 
-    `indexed` takes layer k as `weight[k]`, as one writes it: the gradient of each
-    indexing is then a zero array of the size of all layers.
+    "modules": a list of `Linear` layers under its Adam, as its tutorials write it.
+    "indexed": one stack of weights for all layers, from which the loop takes
+    `weight[k]`; the gradient of each indexing is a zero array of the size of the stack.
+    "unbound": the stack taken apart once, the best loop that we know.
     """
     try:
         import torch
     except ImportError:
         return None
     torch.set_num_threads(1)  # with more, so small products are slower
-    model, (x, y) = start(depth, jr.key(0))
+    model, data = start(depth, jr.key(0))
     block = setting.layers(model)
-    weight, bias, delta = (
-        torch.tensor(np.asarray(z), requires_grad=True)
-        for z in (block.weight, block.bias, model.scale)
+    x, y, weight, bias, delta = (
+        torch.tensor(np.asarray(z))
+        for z in (*data, block.weight, block.bias, model.scale)
     )
-    x, y = torch.tensor(np.asarray(x)), torch.tensor(np.asarray(y))
-    optimiser = torch.optim.Adam([weight, bias, delta], lr=RATE)
+    modules = torch.nn.ModuleList()
+    if kind == "modules":
+        for k in range(depth):
+            layer = torch.nn.Linear(D, D)
+            layer.weight.data, layer.bias.data = weight[k].clone(), bias[k].clone()
+            modules.append(layer)
+        stacks = list(modules.parameters())
+    else:
+        stacks = [weight, bias]
+    parameters = [z.requires_grad_() for z in (*stacks, delta)]
+    optimiser = torch.optim.Adam(parameters, lr=RATE)
+
+    def layers():
+        if kind == "modules":
+            return modules
+        pairs = zip(weight.unbind(), bias.unbind(), strict=True)
+        indexed = ((weight[k], bias[k]) for k in range(depth))
+        affine = torch.nn.functional.linear
+        return (
+            lambda h, a=a, b=b: affine(h, a, b)
+            for a, b in (indexed if kind == "indexed" else pairs)
+        )
 
     def step():
         h, size = x, delta.abs()
-        unbound = zip(weight.unbind(), bias.unbind(), strict=True)
-        indices = ((weight[k], bias[k]) for k in range(depth))
-        for a, b in indices if indexed else unbound:
-            h = h + size * torch.tanh(torch.addmm(b, h, a.T))
+        for layer in layers():
+            h = h + size * torch.tanh(layer(h))
         optimiser.zero_grad()
         ((h - y) ** 2).mean().backward()
         optimiser.step()
@@ -101,20 +128,23 @@ def clock(call: Callable[[], object]) -> float:
 
 
 def measure(depth: int, rounds: int, steps: int) -> dict[str, float]:
-    """Seconds of a step: PyTorch, one seed, and a seed's share of several at once."""
-    eager = torch_step(depth, indexed=False)
-    calls = {"one": program(depth, 1, steps), "several": program(depth, SEEDS, steps)}
-    if eager is None:
+    """Seconds of a step: one seed, a seed's share of several at once, and PyTorch's."""
+    calls = {
+        "one": program(depth, 1, steps),
+        "vmap": program(depth, SEEDS, steps),
+        "devices": program(depth, SEEDS, steps, over_devices),
+    }
+    # the cost of indexing is quadratic: beyond, it takes minutes
+    loops = [kind for kind in LOOPS if kind != "indexed" or depth <= 1000]
+    calls |= {kind: torch_step(depth, kind) for kind in loops}
+    if None in calls.values():
         print("PyTorch is not installed: its comparison is left out (group bench).")
-    else:
-        calls["torch"] = eager
-        if depth <= 1000:  # beyond, its quadratic cost takes minutes
-            calls["torch indexed"] = torch_step(depth, indexed=True)
+        calls = {name: call for name, call in calls.items() if call}
     times = {name: [] for name in calls}
     for _ in range(rounds + 1):  # the first round warms up
         for name, call in calls.items():
             times[name].append(clock(call))
-    share = {"one": steps, "several": steps * SEEDS}
+    share = {"one": steps, "vmap": steps * SEEDS, "devices": steps * SEEDS}
     best = {name: min(found[1:]) for name, found in times.items()}
     return {name: seconds / share.get(name, 1) for name, seconds in best.items()}
 
@@ -126,7 +156,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     begin = time.perf_counter()
-    rows = [measure(L, options.rounds, max(2, 20_000 // L)) for L in options.depths]
+    rows = [measure(L, options.rounds, 20) for L in options.depths]
     kinds = list(rows[0])
     dataset = xr.Dataset(
         {

@@ -1,5 +1,9 @@
 """Laws of training: exact replay, the factor L, divergence, resumption."""
 
+import os
+import subprocess
+import sys
+
 import diffrax
 import equinox as eqx
 import jax
@@ -152,6 +156,39 @@ def test_ensemble_members_are_the_single_runs(lenient):
         )
         np.testing.assert_allclose(run.losses[i], single.losses, rtol=1e-9)
         np.testing.assert_allclose(run.records[i], single.records, rtol=1e-9)
+
+
+ON_THREE_DEVICES = """
+import jax, jax.numpy as jnp, jax.random as jr, numpy as np, optax
+from deeplimits import residual, training
+
+assert len(jax.devices()) == 3
+x = jr.normal(jr.key(0), (5, 4))
+doubled, members = training.over_devices(lambda x, name: (2 * x, x.sum()))(x, "any")
+assert np.array_equal(doubled, 2 * x) and np.allclose(members, x.sum(axis=1))
+assert len(doubled.sharding.device_set) == 3
+
+weights = 0.3 * jr.normal(jr.key(1), (5, 4, 3, 3))
+model = jax.vmap(lambda w: residual.ResNet(residual.OneLayer(w)))(weights)
+data = jr.normal(jr.key(2), (2, 5, 7, 3))
+settings = (training.mean_square, optax.adam(0.01), 6)
+run = training.train(model, tuple(data), *settings, ensemble=True, chunk=2)
+for member in range(5):
+    alone = jax.tree.map(lambda a: a[member], (model, tuple(data)))
+    single = training.train(*alone, *settings)
+    np.testing.assert_allclose(run.losses[member], single.losses, rtol=1e-5)
+    np.testing.assert_allclose(
+        run.model.block.weight[member], single.model.block.weight, rtol=1e-4
+    )
+"""
+
+
+def test_members_are_spread_over_the_devices():
+    """Five over three: the copies that make up the number leave no trace."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "3", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", ON_THREE_DEVICES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_frozen_maps_do_not_move():

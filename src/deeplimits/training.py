@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
@@ -82,6 +83,33 @@ def only_layers(model: Any) -> PyTree:
     return eqx.tree_at(lambda m: m.block, frozen, layers)
 
 
+def over_devices(function: Callable) -> Callable:
+    """`jax.vmap(function)`, the members of the leading axis spread over all devices.
+
+    These are several graphics cards, or the cores of a processor if
+    `JAX_NUM_CPU_DEVICES` says how many before JAX starts. Every array of an argument
+    has the leading axis; what is no array goes to all members. Each device takes an
+    equal number of members, made up by copies that the result leaves out.
+    """
+
+    def mapped(*arguments):
+        arrays, others = eqx.partition(arguments, eqx.is_array)
+        each = jax.vmap(lambda arrays: function(*eqx.combine(arrays, others)))
+        devices = jax.devices()
+        if len(devices) == 1:
+            return each(arrays)
+        members = jax.tree.leaves(arrays)[0].shape[0]
+        whole = np.arange(-(-members // len(devices)) * len(devices)) % members
+        mesh, along = Mesh(devices, ("members",)), PartitionSpec("members")
+        spread = jax.shard_map(
+            each, mesh=mesh, in_specs=(along,), out_specs=along, check_vma=False
+        )
+        found = spread(jax.tree.map(lambda a: a[whole], arrays))
+        return jax.tree.map(lambda a: a[:members], found)
+
+    return mapped
+
+
 class Run(NamedTuple):
     """What `train` returns.
 
@@ -139,9 +167,9 @@ def train(
     makes `chunk` records (by default a twentieth of all); between chunks the records
     go to the host, the progress bar moves and, where `checkpoint` names a file, the run
     is saved. Called again with that file, it goes on from there and ends with the
-    same numbers. `ensemble=True` trains several models at once: model, data and key
-    carry a leading axis. Raises `ValueError` for bad sizes, weights or data that are
-    not finite, and for a checkpoint that belongs to another run.
+    same numbers. `ensemble=True` trains several models at once, `over_devices`: model,
+    data and key carry a leading axis. Raises `ValueError` for bad sizes, weights or
+    data that are not finite, and for a checkpoint that belongs to another run.
     """
     if steps < 1 or every < 1 or steps % every:
         raise ValueError(
@@ -245,7 +273,7 @@ def _chunk(arrays, functions, steps, sizes):
 
         return jax.lax.scan(recorded, state, length=count)
 
-    return (eqx.filter_vmap if ensemble else _plain)(scan)(*arrays)
+    return (over_devices if ensemble else _plain)(scan)(*arrays)
 
 
 def _guarded_update(state, fixed, data, key, loss, optimiser, steps):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ...residual import ResNet
 from ...statistics import scaling_norms, trend_and_noise
-from ...training import mean_square_entry
+from ...training import mean_square_entry, over_devices
 from . import setting
 from .fitting import Fit, Stopping, fit, orders
 
@@ -147,7 +147,7 @@ def _measured(config: Scaling, seeds: Seeds) -> dict[str, Array]:
         start, run = trained(config, seeds.draws.shape[0], seeds)
         return measures(start, run, seeds.train, seeds.test)
 
-    return jax.vmap(one)(seeds)
+    return over_devices(one)(seeds)
 
 
 def measures(start: ResNet, run: Fit, train, test) -> dict[str, Array]:
