@@ -7,6 +7,7 @@ All times are the best of several rounds, in seconds; compilation is timed apart
 """
 
 import argparse
+import gc
 import time
 from collections.abc import Callable
 from functools import partial
@@ -209,6 +210,7 @@ def against_torch(rounds: int) -> dict[str, float]:
         return {}
     program, argument, *_ = compiled(partial(case, "recomputed", TORCH_DEPTH), 16)
     calls["scan", 2] = lambda: program(argument)
+    gc.freeze()  # what was built so far would slow an eager loop's garbage collection
     best: dict[str, float] = dict.fromkeys((*LOOPS, "scan"), np.inf)
     for count in range(rounds + 1):  # the first round warms up
         for (name, _), call in calls.items():

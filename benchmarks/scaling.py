@@ -9,6 +9,7 @@ device of its own, for the seeds that are spread over them.
 """
 
 import argparse
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -140,6 +141,7 @@ def measure(depth: int, rounds: int, steps: int) -> dict[str, float]:
     if None in calls.values():
         print("PyTorch is not installed: its comparison is left out (group bench).")
         calls = {name: call for name, call in calls.items() if call}
+    gc.freeze()  # what was built so far would slow an eager loop's garbage collection
     times = {name: [] for name in calls}
     for _ in range(rounds + 1):  # the first round warms up
         for name, call in calls.items():
