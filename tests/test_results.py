@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from deeplimits import results
-from deeplimits.files import atomic
+from deeplimits.files import atomic, kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,3 +93,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         temporary.unlink()  # what was to replace the file is not there
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_kept_is_not_computed_again(tmp_path):
+    def once():
+        assert not computed
+        computed.append(True)
+        return {"row": [1.0, 2.0]}
+
+    computed = []
+    for _ in range(2):
+        assert kept(tmp_path, "piece", once)["row"].tolist() == [1.0, 2.0]
+    (tmp_path / "piece.npz").write_bytes(b"PK not an archive")
+    with pytest.raises(ValueError, match="is not readable"):
+        kept(tmp_path, "piece", once)
+
+
+def test_nothing_is_kept_without_a_place():
+    assert kept(None, "piece", lambda: {"row": 1})["row"] == 1

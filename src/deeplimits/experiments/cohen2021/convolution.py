@@ -12,11 +12,10 @@ import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
-from ... import datasets
+from ... import datasets, files
 from ...residual import AbstractBlock, Convolution, ResNet, convolve
 from ...statistics import scaling_norms
 from ...training import cross_entropy
-from . import setting
 from .fitting import Stopping, fit, orders
 
 KERNELS = ("first", "second")
@@ -107,7 +106,7 @@ def convolutional(
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     found = [
-        setting.kept(scratch, f"depth-{depth}", lambda depth=depth: compute(depth))
+        files.kept(scratch, f"depth-{depth}", lambda depth=depth: compute(depth))
         for depth in tqdm(config.depths, disable=not progress)
     ]
     dims = {n: ("depth", "seed", "kernel")[: found[0][n].ndim + 1] for n in found[0]}

@@ -8,7 +8,7 @@ import xarray as xr
 from jaxtyping import PRNGKeyArray
 from tqdm import tqdm
 
-from . import setting
+from ... import files
 from .scaling import Scaling, measured_row, seeded
 
 Case = tuple[str, str, str, float, float, int]
@@ -93,7 +93,7 @@ def robustness(
         chosen = case_config(config, case)
         name = f"{config.cases.index(case)}-{depth}"
         compute = partial(_one, chosen, depth, key)
-        found[case, depth] = setting.kept(scratch, name, compute)
+        found[case, depth] = files.kept(scratch, name, compute)
     dims = ("case", "depth", "seed")
     return xr.Dataset(
         {

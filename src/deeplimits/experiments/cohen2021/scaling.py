@@ -13,6 +13,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tqdm import tqdm
 
+from ... import files
 from ...residual import ResNet
 from ...statistics import scaling_norms, trend_and_noise
 from ...training import mean_square_entry, over_devices
@@ -70,7 +71,7 @@ def scaling(
     setting.require("optimiser", config.optimiser, setting.OPTIMISERS)
     seeds = seeded(config, max(config.depths), key=key)
     rows = [
-        setting.kept(
+        files.kept(
             scratch, f"depth-{depth}", partial(measured_row, config, depth, seeds)
         )
         for depth in tqdm(config.depths, disable=not progress)

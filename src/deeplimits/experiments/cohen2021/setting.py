@@ -1,7 +1,6 @@
-"""The experiments' common ground: networks, their start, data, work kept on disk."""
+"""The experiments' common ground: networks, their start, and data."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +10,6 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ... import datasets
-from ...files import atomic
 from ...residual import OneLayer, ResNet
 
 DELTAS = ("shared", "layer")
@@ -94,21 +92,3 @@ def pairs(name: str, train: int, test: int, *, key: PRNGKeyArray) -> Sets:
         part(mnist.train, mnist.train_labels, train, draw_keys[0]),
         part(mnist.test, mnist.test_labels, test, draw_keys[1]),
     )
-
-
-def kept(
-    scratch: Path | str | None,
-    name: str,
-    compute: Callable[[], dict[str, np.ndarray]],
-) -> dict[str, np.ndarray]:
-    """What `compute` returns, from the file `name` in `scratch` where that is there."""
-    if scratch is None:
-        return compute()
-    path = Path(scratch) / f"{name}.npz"
-    if path.exists():
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    found = compute()
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, allow_pickle=False, **found)
-    return found

@@ -10,6 +10,7 @@ import xarray as xr
 from jaxtyping import Array, Int, PRNGKeyArray
 from tqdm import tqdm
 
+from ... import files
 from . import setting
 from .fitting import orders
 from .scaling import Scaling, measured_row, seeded
@@ -93,7 +94,7 @@ def _one(config: Shuffling, row: str, key, scratch, progress) -> list[dict]:
             return {name: values[name] for name in _KEPT}
 
         name = f"{row.replace(' ', '-')}-{depth}"
-        found.append(setting.kept(scratch, name, compute))
+        found.append(files.kept(scratch, name, compute))
         if kept:
             start = start + found[-1]["epochs"]
     return found

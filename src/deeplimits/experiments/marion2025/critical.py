@@ -11,6 +11,7 @@ import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
+from ... import files
 from ...initialisation import coarsened, fractional_noise
 from ...statistics import mean_interval
 from . import setting
@@ -47,10 +48,14 @@ def critical(
             f"batch must divide networks: {config.batch}, {config.networks}."
         )
     keys = jr.split(key, config.networks // config.batch)
-    rows = [
-        np.concatenate([_batch(config, hurst, k) for k in keys])
-        for hurst in tqdm(config.hursts, disable=not progress)
-    ]
+
+    def row(hurst: float) -> np.ndarray:
+        def compute():
+            return {"row": np.concatenate([_batch(config, hurst, k) for k in keys])}
+
+        return files.kept(scratch, f"hurst-{hurst}", compute)["row"]
+
+    rows = [row(hurst) for hurst in tqdm(config.hursts, disable=not progress)]
     return xr.Dataset(
         {"log_ratio": (("hurst", "network", "depth", "beta"), np.stack(rows))},
         {

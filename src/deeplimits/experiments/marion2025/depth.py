@@ -10,6 +10,7 @@ import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
+from ... import files
 from . import setting
 
 QUANTITIES = ("state", "gradient")
@@ -38,10 +39,14 @@ def against_depth(
     depths as well, which then sample the same path.
     """
     keys = jr.split(key, config.repetitions)
-    values = [
-        [_ratios(*_network(config, depth, key)) for key in keys]
-        for depth in tqdm(config.depths, disable=not progress)
-    ]
+
+    def row(depth: int) -> np.ndarray:
+        def compute():
+            return {"row": [_ratios(*_network(config, depth, k)) for k in keys]}
+
+        return files.kept(scratch, f"depth-{depth}", compute)["row"]
+
+    values = [row(depth) for depth in tqdm(config.depths, disable=not progress)]
     return xr.Dataset(
         {"ratio": (("depth", "repetition", "beta", "quantity"), np.stack(values))},
         {

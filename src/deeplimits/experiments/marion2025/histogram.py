@@ -5,10 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
+from ... import files
 from . import setting
 
 
@@ -21,7 +23,7 @@ class Histogram:
     depth: int = 1000
     inputs: int = 64
     draws: int = 10_000
-    batch: int = 100
+    batch: int = 20
 
 
 def histogram(
@@ -43,8 +45,11 @@ def histogram(
         return norms[1::2] / norms[::2]
 
     batch = jax.jit(lambda keys: jax.lax.map(one, keys))
-    rows = [batch(k) for k in tqdm(keys, disable=not progress)]
-    growth = jnp.concatenate(rows)
+    rows = [
+        files.kept(scratch, f"batch-{i}", lambda k=k: {"growth": batch(k)})
+        for i, k in enumerate(tqdm(keys, disable=not progress))
+    ]
+    growth = np.concatenate([row["growth"] for row in rows])
     return xr.Dataset(
         {"state": ("draw", growth[:, 0]), "gradient": ("draw", growth[:, 1])}
     )

@@ -10,6 +10,7 @@ import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
+from ... import files
 from ...initialisation import fractional_noise
 from . import setting
 from .depth import QUANTITIES
@@ -45,11 +46,15 @@ def regimes(
     Weights are fractional Gaussian noise over $\sqrt q$. A draw serves a whole row of
     the map, where the paper's code draws afresh in each cell.
     """
+
+    def row(model: str, i: int) -> np.ndarray:
+        def compute():
+            return {"row": _row(config, model, i, jr.fold_in(key, i))}
+
+        return files.kept(scratch, f"{model}-{i}", compute)["row"]
+
     values = [
-        [
-            _row(config, model, i, jr.fold_in(key, i))
-            for i in tqdm(range(config.rows), model, disable=not progress)
-        ]
+        [row(model, i) for i in tqdm(range(config.rows), model, disable=not progress)]
         for model in config.models
     ]
     return xr.Dataset(
