@@ -49,9 +49,7 @@ __all__ = [
 _experiment = partial(Experiment.sized, "cohen2021")
 
 TANH = Scaling()
-# Every second depth of the public code's grid, from the largest down.
-_EVERY_SECOND = grid(1.2, 3, 9100)[::-2][::-1]
-RELU = Scaling(activation="relu", delta="layer", loss=1e-2, depths=_EVERY_SECOND)
+RELU = Scaling(activation="relu", delta="layer", loss=1e-2, depths=grid(1.2, 3, 9100))
 _MNIST = {
     "data": "mnist",
     "depths": (8, 16, 32, 64, 128, 256),
