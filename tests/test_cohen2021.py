@@ -16,7 +16,7 @@ from conftest import assert_mean
 from deeplimits import experiments, statistics
 from deeplimits.continuous import OneLayerSDE, linear_flow
 from deeplimits.experiments import cohen2021
-from deeplimits.experiments.cohen2021 import fitting, setting
+from deeplimits.experiments.cohen2021 import fitting, setting, trend
 from deeplimits.residual import OneLayer, ResNet
 from deeplimits.training import mean_square_entry
 
@@ -295,6 +295,40 @@ def test_quadratic_variation_of_a_sum_is_the_root_squares():
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+def test_one_path_serves_all_depths():
+    r"""Layers $L^{-\beta} \bar A(s)$: the path of one depth gives back those of
+    another, and those of its own depth exactly where the bins are its layers."""
+    config = cohen2021.Trend(beta=0.3, bins=100, depths=(100, 250), averaged=(100,))
+
+    def layers(depth):
+        s = (np.arange(depth) + 0.5) / depth
+        matrices = np.stack([np.sin(6 * s), np.cos(3 * s)], axis=1)
+        return depth**-0.3 * np.stack([matrices, 2 * matrices])
+
+    path = trend._path(config, layers(100))
+    own = trend._layers(config, path, 100)
+    np.testing.assert_allclose(own, layers(100), rtol=1e-10, atol=1e-12)
+    other = trend._layers(config, path, 250)
+    assert np.abs(other - layers(250)).max() < 0.02 * np.abs(layers(250)).max()
+    gap = trend._gap([trend._path(config, layers(250))], [path])
+    assert gap.shape == (2,)
+    assert (gap < 1e-3).all()
+    np.testing.assert_allclose(trend._gap([0 * path], [path]), 1.0)
+
+
+def test_a_trend_of_its_own_layers_changes_nothing(promoting):
+    """Averaged over one depth, on its own grid, the trend is the weights."""
+    config = replace(
+        experiments.find("cohen2021/relu-trend").preset("smoke"),
+        depths=(8,),
+        averaged=(8,),
+        bins=8,
+    )
+    found = cohen2021.shared_trend(config, key=jr.key(16))
+    np.testing.assert_allclose(found["shared_loss"], found["train_loss"], rtol=1e-5)
+    assert not np.allclose(found["moving_loss"], found["train_loss"], rtol=1e-4)
+
+
 def test_runs_resume_by_depth(tmp_path, monkeypatch, promoting):
     config = experiments.find("cohen2021/tanh-depth").preset("smoke")
     first = cohen2021.scaling(config, key=jr.key(10), scratch=tmp_path)
@@ -440,6 +474,10 @@ def test_smoke_presets_run_and_are_reproducible(name, promoting):
         (
             lambda: statistics.trend_and_noise(jnp.ones((4, 1)), window=0.0),
             "window must lie",
+        ),
+        (
+            lambda: cohen2021.Trend(depths=(4, 8), averaged=(16,)),
+            "averaged must be some of the depths",
         ),
         (
             lambda: cohen2021.shuffling(

@@ -17,6 +17,7 @@ from .robustness import CASES, Robustness, label, robustness
 from .scaling import Scaling, grid, scaling, smoothed
 from .setting import matrices, network
 from .shuffling import Shuffling, shuffling
+from .trend import Trend, shared_trend
 
 __all__ = [
     "CASES",
@@ -29,6 +30,7 @@ __all__ = [
     "Scaling",
     "Shuffling",
     "Stopping",
+    "Trend",
     "convolutional",
     "fit",
     "grid",
@@ -39,6 +41,7 @@ __all__ = [
     "orders",
     "robustness",
     "scaling",
+    "shared_trend",
     "shuffled_views",
     "shuffling",
     "smoothed",
@@ -59,6 +62,7 @@ _MNIST = {
     "epochs": 6,
 }
 _BOOK = {"depths": (16, 64, 256, 1024, 2048)}
+_SHARED = {"depths": (64, 128, 256, 512), "averaged": (128, 256, 512)}
 _LEAST = {"depths": (4, 8, 16), "seeds": 2, "epochs": 2, "train": 64, "test": 32}
 _TINY = {"depths": (4, 8, 16), "seeds": 2, "train": 64, "test": 32}
 
@@ -94,6 +98,29 @@ EXPERIMENTS = [
         replace(RELU, **_MNIST),
         {"depths": (8, 32, 128)},
         _LEAST,
+    ),
+    _experiment(
+        "tanh-trend",
+        "as tanh-depth: one trend for all depths in place of the weights",
+        shared_trend,
+        Trend(),
+        _SHARED,
+        _LEAST | {"averaged": (8, 16), "bins": 8},
+    ),
+    _experiment(
+        "relu-trend",
+        "as relu-depth: one trend for all depths in place of the weights",
+        shared_trend,
+        Trend(
+            activation="relu",
+            delta="layer",
+            loss=1e-2,
+            beta=0.5,
+            depths=(590, 1020, 2116, 2539, 3047, 3657, 4388),
+            averaged=(2539, 3047, 3657, 4388),
+        ),
+        _SHARED,
+        _LEAST | {"averaged": (8, 16), "bins": 8},
     ),
     _experiment(
         "robustness",

@@ -179,21 +179,24 @@ def measures(start: ResNet, run: Fit, train, test) -> dict[str, Array]:
     return found | {"start_max_A": before["max"]}
 
 
-def smoothed(model: ResNet, window: float = 0.1) -> ResNet:
-    r"""The network with the trend of its matrices and biases in their place.
-
-    With a $\delta_k$ for each layer these are $|\delta_k| A_k$, $|\delta_k| b_k$, and
-    the sign of $\delta_k$ stays outside: for ReLU that is the same network.
-    """
+def sized(model: ResNet) -> ResNet:
+    r"""With a $\delta_k$ for each layer, the network of the layers $|\delta_k| A_k$,
+    $|\delta_k| b_k$, and the signs of $\delta_k$ outside: the same one for ReLU."""
+    if model.absolute:
+        return model
     block, scale = setting.layers(model), model.scale
     assert scale is not None
-    if not model.absolute:
-        sizes = jnp.abs(scale)
-        inside = (sizes[:, None, None] * block.weight, sizes[:, None] * block.bias)
-        block = eqx.tree_at(lambda b: (b.weight, b.bias), block, inside)
-        scale = jnp.sign(scale)
-    block = jax.tree.map(lambda w: trend_and_noise(w, window)[0], block)
-    return eqx.tree_at(lambda m: (m.block, m.scale), model, (block, scale))
+    sizes = jnp.abs(scale)
+    inside = (sizes[:, None, None] * block.weight, sizes[:, None] * block.bias)
+    block = eqx.tree_at(lambda b: (b.weight, b.bias), block, inside)
+    return eqx.tree_at(lambda m: (m.block, m.scale), model, (block, jnp.sign(scale)))
+
+
+def smoothed(model: ResNet, window: float = 0.1) -> ResNet:
+    """The network `sized`, its matrices and biases replaced by their trend."""
+    model = sized(model)
+    block = jax.tree.map(lambda w: trend_and_noise(w, window)[0], model.block)
+    return eqx.tree_at(lambda m: m.block, model, block)
 
 
 def _sampled(values: Float[Array, " depth"]) -> Float[Array, " points"]:
