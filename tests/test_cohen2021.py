@@ -298,7 +298,7 @@ def test_quadratic_variation_of_a_sum_is_the_root_squares():
 def test_one_path_serves_all_depths():
     r"""Layers $L^{-\beta} \bar A(s)$: the path of one depth gives back those of
     another, and those of its own depth exactly where the bins are its layers."""
-    config = cohen2021.Trend(beta=0.3, bins=100, depths=(100, 250), averaged=(100,))
+    config = cohen2021.Trend(beta=0.3, bins=100, depths=(100, 250), windows=((100,),))
 
     def layers(depth):
         s = (np.arange(depth) + 0.5) / depth
@@ -321,11 +321,12 @@ def test_a_trend_of_its_own_layers_changes_nothing(promoting):
     config = replace(
         experiments.find("cohen2021/relu-trend").preset("smoke"),
         depths=(8,),
-        averaged=(8,),
+        windows=((8,),),
         bins=8,
     )
     found = cohen2021.shared_trend(config, key=jr.key(16))
-    np.testing.assert_allclose(found["shared_loss"], found["train_loss"], rtol=1e-5)
+    shared = found["shared_loss"].isel(window=0)
+    np.testing.assert_allclose(shared, found["train_loss"], rtol=1e-5)
     assert not np.allclose(found["moving_loss"], found["train_loss"], rtol=1e-4)
 
 
@@ -476,8 +477,8 @@ def test_smoke_presets_run_and_are_reproducible(name, promoting):
             "window must lie",
         ),
         (
-            lambda: cohen2021.Trend(depths=(4, 8), averaged=(16,)),
-            "averaged must be some of the depths",
+            lambda: cohen2021.Trend(depths=(4, 8), windows=((16,),)),
+            "windows must hold some of the depths",
         ),
         (
             lambda: cohen2021.shuffling(

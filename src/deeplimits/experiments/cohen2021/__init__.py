@@ -62,7 +62,7 @@ _MNIST = {
     "epochs": 6,
 }
 _BOOK = {"depths": (16, 64, 256, 1024, 2048)}
-_SHARED = {"depths": (64, 128, 256, 512), "averaged": (128, 256, 512)}
+_SHARED = {"depths": (64, 128, 256, 512), "windows": ((128, 256, 512),)}
 _LEAST = {"depths": (4, 8, 16), "seeds": 2, "epochs": 2, "train": 64, "test": 32}
 _TINY = {"depths": (4, 8, 16), "seeds": 2, "train": 64, "test": 32}
 
@@ -105,7 +105,7 @@ EXPERIMENTS = [
         shared_trend,
         Trend(),
         _SHARED,
-        _LEAST | {"averaged": (8, 16), "bins": 8},
+        _LEAST | {"windows": ((8, 16),), "bins": 8},
     ),
     _experiment(
         "relu-trend",
@@ -116,11 +116,11 @@ EXPERIMENTS = [
             delta="layer",
             loss=1e-2,
             beta=0.5,
-            depths=(590, 1020, 2116, 2539, 3047, 3657, 4388),
-            averaged=(2539, 3047, 3657, 4388),
+            depths=(95, 164, 197, 237, 284, 590, 1020, 2539, 3047, 3657, 4388),
+            windows=((164, 197, 237, 284), (2539, 3047, 3657, 4388)),
         ),
         _SHARED,
-        _LEAST | {"averaged": (8, 16), "bins": 8},
+        _LEAST | {"windows": ((8, 16),), "bins": 8},
     ),
     _experiment(
         "robustness",

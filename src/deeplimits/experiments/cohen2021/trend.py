@@ -23,18 +23,22 @@ _KEPT = ("train_loss", "moving_loss", "shared_loss", "gap", "epochs")
 
 @dataclasses.dataclass(frozen=True)
 class Trend(Scaling):
-    r"""The trend is the mean over the networks of depths `averaged` of
-    $L^{\beta - 1}$ times the cumulative sum, on `bins` intervals of depth-time."""
+    r"""The trend is the mean over the networks of the depths in a window of
+    $L^{\beta - 1}$ times the cumulative sum, on `bins` intervals of depth-time. The
+    last window is that of the public code; the first is ours."""
 
-    depths: tuple[int, ...] = (645, 1024, 2048, 2580, 3250, 4096)
-    averaged: tuple[int, ...] = (2048, 2580, 3250, 4096)
+    depths: tuple[int, ...] = (128, 256, 322, 406, 512, 1024, 2048, 2580, 3250, 4096)
+    windows: tuple[tuple[int, ...], ...] = (
+        (256, 322, 406, 512),
+        (2048, 2580, 3250, 4096),
+    )
     beta: float = 0.2
     bins: int = 500
 
     def __post_init__(self):
-        if not self.averaged or not set(self.averaged) <= set(self.depths):
+        if not all(w and set(w) <= set(self.depths) for w in self.windows):
             raise ValueError(
-                f"averaged must be some of the depths {self.depths}: {self.averaged}."
+                f"windows must hold some of the depths {self.depths}: {self.windows}."
             )
 
 
@@ -56,17 +60,24 @@ def shared_trend(
         compute = partial(_fitted, config, cut)
         found[depth] = files.kept(scratch, f"depth-{depth}", compute)
         paths[depth] = [_path(config, found[depth][part]) for part in _PARTS]
-    means = [np.mean([paths[L][i] for L in config.averaged], 0) for i in range(2)]
+    shared = [
+        [np.mean([paths[depth][i] for depth in window], axis=0) for i in range(2)]
+        for window in config.windows
+    ]
     for depth, row in found.items():
-        weight, bias = (_layers(config, mean, depth) for mean in means)
-        row["shared_loss"] = _losses(config, weight, bias, row["steps"], seeds.train)
-        row["gap"] = _gap(paths[depth], means)
+        layers = [[_layers(config, part, depth) for part in mean] for mean in shared]
+        losses = [_losses(config, pair, row["steps"], seeds.train) for pair in layers]
+        row["shared_loss"] = np.stack(losses, axis=1)
+        row["gap"] = np.stack([_gap(paths[depth], mean) for mean in shared], axis=1)
+    dims = ("depth", "seed", "window")
+    values = {key: np.stack([row[key] for row in found.values()]) for key in _KEPT}
     return xr.Dataset(
+        {key: (dims[: value.ndim], value) for key, value in values.items()},
         {
-            name: (("depth", "seed"), np.stack([row[name] for row in found.values()]))
-            for name in _KEPT
+            "depth": list(config.depths),
+            "seed": np.arange(config.seeds),
+            "window": [f"{min(w)} to {max(w)}" for w in config.windows],
         },
-        {"depth": list(config.depths), "seed": np.arange(config.seeds)},
     )
 
 
@@ -116,7 +127,7 @@ def _gap(paths: list[np.ndarray], means: list[np.ndarray]) -> np.ndarray:
 
 
 def _losses(
-    config: Trend, weight: np.ndarray, bias: np.ndarray, steps: np.ndarray, data
+    config: Trend, layers: list[np.ndarray], steps: np.ndarray, data
 ) -> Float[Array, " seeds"]:
     """The losses of the networks with these layers and signed steps, one a seed."""
 
@@ -124,5 +135,5 @@ def _losses(
         block = OneLayer(weight, bias, activation=config.activation)
         return mean_square_entry(ResNet(block, scale=steps, beta=0.0), data)
 
-    layers = (jnp.asarray(a, data[0].dtype) for a in (weight, bias, steps))
-    return jax.jit(jax.vmap(one))(*layers, data)
+    arrays = (jnp.asarray(a, data[0].dtype) for a in (*layers, steps))
+    return jax.jit(jax.vmap(one))(*arrays, data)
