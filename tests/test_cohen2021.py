@@ -254,6 +254,17 @@ def test_smoothing_leaves_tied_layers_alone():
     assert float(jnp.abs(cohen2021.smoothed(rough)(h) - rough(h)).max()) > 0.1
 
 
+def test_smoothing_by_sign_keeps_two_kinds_of_layers_apart():
+    signs = jnp.where(jr.bernoulli(jr.key(17), 0.6, (40,)), 1.0, -1.0)
+    kinds = jnp.stack([jnp.eye(3), jnp.asarray([[0.0, 2, 0], [1, 0, 0], [0, 0, -1]])])
+    tied = OneLayer(kinds[(signs > 0).astype(int)] / 40, activation="relu")
+    model = ResNet(tied, beta=0.0, scale=signs)
+    h = jnp.asarray([1.0, -0.5, 2.0])
+    apart = cohen2021.smoothed(model, by_sign=True)
+    np.testing.assert_allclose(apart(h), model(h), rtol=1e-10)
+    assert float(jnp.abs(cohen2021.smoothed(model)(h) - model(h)).max()) > 0.01
+
+
 def test_a_line_is_all_trend_and_white_noise_is_mostly_noise():
     s = jnp.arange(200.0)
     line = jnp.stack([s, 1 - 2 * s], axis=1)

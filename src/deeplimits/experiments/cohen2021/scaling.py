@@ -192,11 +192,26 @@ def sized(model: ResNet) -> ResNet:
     return eqx.tree_at(lambda m: (m.block, m.scale), model, (block, jnp.sign(scale)))
 
 
-def smoothed(model: ResNet, window: float = 0.1) -> ResNet:
-    """The network `sized`, its matrices and biases replaced by their trend."""
+def smoothed(model: ResNet, window: float = 0.1, *, by_sign: bool = False) -> ResNet:
+    r"""The network `sized`, its matrices and biases replaced by their trend.
+
+    With `by_sign` a layer of positive $\delta_k$ is averaged over the positive ones
+    among its neighbours, and one of negative $\delta_k$ over the negative ones.
+    """
     model = sized(model)
-    block = jax.tree.map(lambda w: trend_and_noise(w, window)[0], model.block)
-    return eqx.tree_at(lambda m: m.block, model, block)
+    positive = model.steps > 0 if by_sign else jnp.ones(model.depth, bool)
+
+    def average(layers: Float[Array, "depth ..."]) -> Float[Array, "depth ..."]:
+        own = positive.reshape(-1, *(1,) * (layers.ndim - 1))
+        means = []
+        for mask in (own.astype(layers.dtype), (~own).astype(layers.dtype)):
+            total, share = (
+                trend_and_noise(a, window)[0] for a in (mask * layers, mask)
+            )
+            means.append(total / jnp.where(mask > 0, share, 1))
+        return jnp.where(own, *means)
+
+    return eqx.tree_at(lambda m: m.block, model, jax.tree.map(average, model.block))
 
 
 def _sampled(values: Float[Array, " depth"]) -> Float[Array, " points"]:

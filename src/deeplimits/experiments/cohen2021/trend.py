@@ -18,7 +18,15 @@ from . import setting
 from .scaling import Scaling, Seeds, seeded, sized, smoothed, trained
 
 _PARTS = ("weight", "bias")
-_KEPT = ("train_loss", "moving_loss", "shared_loss", "gap", "epochs")
+_KEPT = (
+    "train_loss",
+    "moving_loss",
+    "sign_loss",
+    "shared_loss",
+    "gap",
+    "positive",
+    "epochs",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +53,9 @@ class Trend(Scaling):
 def shared_trend(
     config: Trend, *, key: PRNGKeyArray, scratch=None, progress=False
 ) -> xr.Dataset:
-    r"""Training loss of the trained weights, of their own moving average, and of the
-    trend that the networks of several depths share.
+    r"""Training loss of the trained weights, of their own moving average (of all
+    layers, and `sign_loss` of those of each sign apart), and of the trend that the
+    networks of several depths share. `positive` is the share of positive $\delta_k$.
 
     `gap` is the largest distance, over depth-time, of a network's own path
     $L^{\beta - 1} \sum_{j \le sL} (A_j, b_j)$ from the shared one, relative to the
@@ -93,6 +102,10 @@ def _fitted(config: Trend, seeds: Seeds) -> dict[str, Array]:
             "steps": model.steps,
             "train_loss": mean_square_entry(run.model, seeds.train),
             "moving_loss": mean_square_entry(smoothed(run.model), seeds.train),
+            "sign_loss": mean_square_entry(
+                smoothed(run.model, by_sign=True), seeds.train
+            ),
+            "positive": jnp.mean(run.model.steps > 0),
             "epochs": run.epochs,
         }
 
