@@ -25,7 +25,7 @@ class Critical:
     hursts: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     depths: tuple[int, ...] = (1024, 4096)
     width: int = 16
-    networks: int = 64
+    networks: int = 192
     batch: int = 8
     points: int = 4
     betas: tuple[float, ...] = tuple(i / 20 for i in range(27))
