@@ -3,15 +3,19 @@
 Run `python benchmarks/depth.py`: it measures everything in one process, one after the
 other in rounds, and writes `results/benchmarks/depth-<device>.nc`. The comparison
 with PyTorch needs the group `bench` and is left out with a note where it is missing.
-All times are the best of several rounds, in seconds; compilation is timed apart.
+All times are the best of several rounds, in seconds; compilation is timed apart. Every
+core is a device of its own, for the examples that are spread over them.
 """
 
 import argparse
 import gc
+import os
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))
 
 import equinox as eqx
 import jax
@@ -36,7 +40,7 @@ def network(depth: int, recompute: bool) -> ResNet:
     return ResNet(TwoLayer(outer, inner, activation="gelu"), recompute=recompute)
 
 
-def descent(model: ResNet) -> tuple[Callable, ResNet]:
+def descent(model: ResNet, mean_loss=training.mean_square) -> tuple[Callable, ResNet]:
     """`steps` updates of the library's rule as one function of the layers."""
     data = datasets.gaussian_pairs(N, D, key=jr.key(0))
     rule = optax.chain(training.depth_factor(), optax.sgd(RATE))
@@ -44,7 +48,7 @@ def descent(model: ResNet) -> tuple[Callable, ResNet]:
 
     def update(params, _):
         def loss(params):
-            return training.mean_square(eqx.combine(params, fixed), data)
+            return mean_loss(eqx.combine(params, fixed), data, None)
 
         grads = jax.grad(loss)(params)
         changes, _ = rule.update(grads, rule.init(params))
@@ -105,6 +109,9 @@ def case(kind: str, depth: int) -> tuple[Callable, tuple]:
     """What is measured under that name: a function of the layers, and layers."""
     if kind == "products":
         return products(depth)
+    if kind == "spread":
+        loss = training.over_examples(training.mean_square)
+        return descent(network(depth, recompute=True), loss)
     return descent(network(depth, kind == "recomputed"))
 
 
@@ -142,6 +149,7 @@ def measure(depths: list[int], rounds: int) -> xr.Dataset:
 
 
 LOOPS = ("modules", "indexed", "unbound")
+OURS = ("scan", "spread")
 
 
 def torch_step(depth: int, kind: str, threads: int) -> Callable | None:
@@ -197,7 +205,8 @@ def torch_step(depth: int, kind: str, threads: int) -> Callable | None:
 
 
 def against_torch(rounds: int) -> dict[str, float]:
-    """Seconds of one step at depth 1014 in PyTorch's eager loops and here, in turn.
+    """Seconds of one step at depth 1014 in PyTorch's eager loops and here, in turn:
+    "scan" on one core, "spread" with the examples spread over all of them.
 
     Each loop counts with the number of threads, one or two, at which it is faster.
     """
@@ -208,13 +217,14 @@ def against_torch(rounds: int) -> dict[str, float]:
     if None in calls.values():
         print("PyTorch is not installed: its comparison is left out (group bench).")
         return {}
-    program, argument, *_ = compiled(partial(case, "recomputed", TORCH_DEPTH), 16)
-    calls["scan", 2] = lambda: program(argument)
+    for name, kind in (("scan", "recomputed"), ("spread", "spread")):
+        program, argument, *_ = compiled(partial(case, kind, TORCH_DEPTH), 16)
+        calls[name, 2] = lambda program=program, argument=argument: program(argument)
     gc.freeze()  # what was built so far would slow an eager loop's garbage collection
-    best: dict[str, float] = dict.fromkeys((*LOOPS, "scan"), np.inf)
+    best: dict[str, float] = dict.fromkeys((*LOOPS, *OURS), np.inf)
     for count in range(rounds + 1):  # the first round warms up
         for (name, _), call in calls.items():
-            seconds = clock(call) / (16 if name == "scan" else 1)
+            seconds = clock(call) / (16 if name in OURS else 1)
             best[name] = min(best[name], seconds) if count else np.inf
     return {f"{name}_seconds": seconds for name, seconds in best.items()}
 
@@ -240,7 +250,10 @@ def main() -> None:
     print((dataset.scratch_bytes / dataset.depth).to_pandas().T)
     for kind in LOOPS:
         if f"{kind}_seconds" in dataset:
-            print(kind, float(dataset[f"{kind}_seconds"] / dataset.scan_seconds))
+            ratios = [
+                dataset[f"{kind}_seconds"] / dataset[f"{o}_seconds"] for o in OURS
+            ]
+            print(kind, *(f"{float(ratio):.1f}" for ratio in ratios))
 
 
 if __name__ == "__main__":

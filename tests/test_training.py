@@ -159,7 +159,7 @@ def test_ensemble_members_are_the_single_runs(lenient):
 
 
 ON_THREE_DEVICES = """
-import jax, jax.numpy as jnp, jax.random as jr, numpy as np, optax
+import equinox as eqx, jax, jax.numpy as jnp, jax.random as jr, numpy as np, optax
 from deeplimits import residual, training
 
 assert len(jax.devices()) == 3
@@ -180,11 +180,29 @@ for member in range(5):
     np.testing.assert_allclose(
         run.model.block.weight[member], single.model.block.weight, rtol=1e-4
     )
+
+network, (x, y) = jax.tree.map(lambda a: a[0], (model, tuple(data)))
+spread = training.over_examples(training.mean_square)
+whole = eqx.filter_grad(training.mean_square)(network, (x[:6], y[:6]))
+arrays, others = eqx.partition(network, eqx.is_array)
+loss = lambda arrays: spread(eqx.combine(arrays, others), (x[:6], y[:6]), None)
+gradient = jax.jit(jax.grad(loss)).lower(arrays).compile()
+found = gradient(arrays).block.weight
+np.testing.assert_allclose(found, whole.block.weight, rtol=1e-4)
+inside, outside = gradient.as_text().split("ENTRY")
+assert "all-reduce(" in outside, "no sum over the devices"
+assert "all-reduce(" not in inside, "a sum over the devices at each layer"
+try:
+    spread(network, (x, y), None)
+except ValueError as error:
+    assert "7 examples do not divide over 3 devices" in str(error)
+else:
+    raise AssertionError("7 examples on 3 devices")
 """
 
 
-def test_members_are_spread_over_the_devices():
-    """Five over three: the copies that make up the number leave no trace."""
+def test_members_and_examples_are_spread_over_the_devices():
+    """Five members over three: the copies that make up the number leave no trace."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "3", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", ON_THREE_DEVICES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

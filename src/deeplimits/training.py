@@ -110,6 +110,39 @@ def over_devices(function: Callable) -> Callable:
     return mapped
 
 
+def over_examples(loss: Loss) -> Loss:
+    """`loss`, a mean over examples, with the examples spread over all devices.
+
+    Each device goes through all layers with its share, forwards and backwards; their
+    gradients are averaged once, at the end. Devices are those of `over_devices`. Raises
+    `ValueError` for a number of examples that they do not divide.
+    """
+
+    def spread(model, data, key):
+        devices = jax.devices()
+        examples = jax.tree.leaves(data)[0].shape[0]
+        if len(devices) == 1:
+            return loss(model, data, key)
+        if examples % len(devices):
+            raise ValueError(
+                f"{examples} examples do not divide over {len(devices)} devices."
+            )
+        arrays, others = eqx.partition(model, eqx.is_array)
+
+        def mean(arrays, data, key):
+            # here, once: where it is left to JAX, gradients are summed at each layer
+            arrays = jax.lax.pcast(arrays, "examples", to="varying")
+            part = loss(eqx.combine(arrays, others), data, key)
+            return jax.lax.pmean(part, "examples")
+
+        mesh, along = Mesh(devices, ("examples",)), PartitionSpec("examples")
+        specs = (PartitionSpec(), along, PartitionSpec())
+        mapped = jax.shard_map(mean, mesh=mesh, in_specs=specs, out_specs=specs[0])
+        return mapped(arrays, data, key)
+
+    return spread
+
+
 class Run(NamedTuple):
     """What `train` returns.
 
