@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))
+# PyTorch's idle threads would spin while others are timed
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import equinox as eqx
 import jax
