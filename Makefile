@@ -3,6 +3,8 @@ PYTHON ?= python3
 JOBS ?= 2
 bin := .venv/bin
 ready := .venv/.installed
+# On a GPU, processes that work side by side take memory as they need it.
+export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
 
 .PHONY: book test execute lint serve lock
 

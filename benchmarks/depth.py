@@ -29,6 +29,9 @@ import xarray as xr
 from deeplimits import datasets, results, training
 from deeplimits.residual import ResNet, TwoLayer
 
+# on a GPU too, as PyTorch does there
+jax.config.update("jax_default_matmul_precision", "float32")
+
 N, D, M = 100, 16, 32  # the synthetic set of Marion et al., Figure 1
 TORCH_DEPTH = 1014
 RATE = 0.01

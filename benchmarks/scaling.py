@@ -29,6 +29,9 @@ from deeplimits.experiments import cohen2021
 from deeplimits.experiments.cohen2021 import setting
 from deeplimits.training import mean_square_entry, over_devices
 
+# on a GPU too, as PyTorch does there
+jax.config.update("jax_default_matmul_precision", "float32")
+
 D, BATCH, RATE = 10, 32, 1e-2
 SEEDS = 6
 LOOPS = ("modules", "indexed", "unbound")

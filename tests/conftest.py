@@ -8,6 +8,8 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# A recent GPU would multiply float32 in TensorFloat-32, to three digits.
+jax.config.update("jax_default_matmul_precision", "float32")
 
 # Only here: in use, the annotations cost nothing.
 jaxtyping.install_import_hook("deeplimits", "beartype.beartype")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import jax.random as jr
 import numpy as np
 import pytest
@@ -53,6 +54,17 @@ def test_run_writes_the_result_once(capsys):
     assert dataset.depth.values.tolist() == [8, 16, 32]
     assert cli.main(arguments) == 0
     assert "is there already" in capsys.readouterr().out
+
+
+def test_products_in_an_experiment_are_float32_on_every_device():
+    def precision(config, *, key):
+        return xr.Dataset({"precision": jax.config.jax_default_matmul_precision})
+
+    presets = dict.fromkeys(experiments.PROFILES, Config())
+    experiment = experiments.Experiment("toy/precision", "", presets, precision)
+    with jax.default_matmul_precision("tensorfloat32"):
+        found = experiment.run(experiment.preset("book"), key=jr.key(0))
+    assert found.precision == "float32"
 
 
 def test_seed_and_seeds(capsys):

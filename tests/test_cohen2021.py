@@ -254,6 +254,33 @@ def test_smoothing_leaves_tied_layers_alone():
     assert float(jnp.abs(cohen2021.smoothed(rough)(h) - rough(h)).max()) > 0.1
 
 
+def test_matrices_belong_to_the_function_and_not_to_its_coordinates():
+    """tanh is odd, ReLU homogeneous: each has changes of (delta, A, b) it cannot see."""
+    signs = jnp.where(jr.bernoulli(jr.key(18), 0.5, (40,)), 1.0, -1.0)
+    sizes = jnp.exp(jr.normal(jr.key(19), (40,)))
+    h = jnp.asarray([1.0, -0.5, 2.0])
+    for activation, inside, outside in (
+        ("tanh", signs, signs),
+        ("relu", sizes, 1 / sizes),
+    ):
+        model = start(depth=40, activation=activation, delta="layer", std=20.0)
+        other = eqx.tree_at(
+            lambda m: (m.block.weight, m.block.bias, m.scale),
+            model,
+            (
+                inside[:, None, None] * model.block.weight,
+                inside[:, None] * model.block.bias,
+                outside * model.scale,
+            ),
+        )
+        np.testing.assert_allclose(other(h), model(h), rtol=1e-10)
+        np.testing.assert_allclose(
+            setting.matrices(other), setting.matrices(model), rtol=1e-10
+        )
+        smooth = (cohen2021.smoothed(m)(h) for m in (other, model))
+        np.testing.assert_allclose(*smooth, rtol=1e-10)
+
+
 def test_smoothing_by_sign_keeps_two_kinds_of_layers_apart():
     signs = jnp.where(jr.bernoulli(jr.key(17), 0.6, (40,)), 1.0, -1.0)
     kinds = jnp.stack([jnp.eye(3), jnp.asarray([[0.0, 2, 0], [1, 0, 0], [0, 0, -1]])])

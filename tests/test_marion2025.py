@@ -194,6 +194,7 @@ def test_without_a_learning_rate_nothing_changes():
     for name in ("weight", "regularity", "roughness", "accuracy"):
         before, after = (found[name].sel(time=time) for time in ("before", "after"))
         np.testing.assert_array_equal(before, after)
+    np.testing.assert_array_equal(found["moved"], 0)
     hurst = found["regularity"].sel(time="before", bound="value").values
     assert hurst[0] > 1.5  # smooth, and two independent ones
     np.testing.assert_allclose(hurst[1:], 0.5, atol=0.15)

@@ -188,18 +188,23 @@ def test_one_compilation_serves_every_weight():
         call(two_layer(4, 3, 2, key=jr.key(seed)), jnp.ones(3))
 
 
-def test_gpu_agrees_with_cpu(gpu):
-    network, x = (
-        two_layer(32, 4, 8, dtype="float32", key=jr.key(8)),
-        jnp.ones(4, "float32"),
-    )
-    cpu = jax.devices("cpu")[0]
-    here, there = (
-        eqx.filter_jit(lambda n, x: n(x))(*jax.device_put((network, x), device))
-        for device in (cpu, gpu)
-    )
-    # the GPU multiplies float32 matrices in TensorFloat-32 unless told otherwise
-    np.testing.assert_allclose(here, there, rtol=2e-3)
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    # by default a recent GPU multiplies float32 matrices in TensorFloat-32
+    [("float32", TOLERANCE["float32"]), ("tensorfloat32", 2e-3)],
+)
+def test_gpu_agrees_with_cpu(gpu, precision, tolerance):
+    network = two_layer(32, 4, 8, dtype="float32", key=jr.key(8))
+    x = jnp.ones(4, "float32")
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda n, x: jnp.sum(n(x) ** 2)))
+    with jax.default_matmul_precision(precision):
+        here, there = (
+            jax.tree.leaves(gradient(*jax.device_put((network, x), device)))
+            for device in (jax.devices("cpu")[0], gpu)
+        )
+    for a, b in zip(here, there, strict=True):
+        size = float(jnp.abs(a).max())
+        np.testing.assert_allclose(b, a, rtol=tolerance, atol=tolerance * size)
 
 
 @pytest.mark.parametrize(

@@ -180,16 +180,15 @@ def measures(start: ResNet, run: Fit, train, test) -> dict[str, Array]:
 
 
 def sized(model: ResNet) -> ResNet:
-    r"""With a $\delta_k$ for each layer, the network of the layers $|\delta_k| A_k$,
-    $|\delta_k| b_k$, and the signs of $\delta_k$ outside: the same one for ReLU."""
+    r"""With a $\delta_k$ for each layer, its inner factor (`setting.split_factor`) in
+    $A_k$ and $b_k$, the outer one before the layer."""
     if model.absolute:
         return model
-    block, scale = setting.layers(model), model.scale
-    assert scale is not None
-    sizes = jnp.abs(scale)
-    inside = (sizes[:, None, None] * block.weight, sizes[:, None] * block.bias)
+    block = setting.layers(model)
+    inner, outer = setting.split_factor(model)
+    inside = (inner[:, None, None] * block.weight, inner[:, None] * block.bias)
     block = eqx.tree_at(lambda b: (b.weight, b.bias), block, inside)
-    return eqx.tree_at(lambda m: (m.block, m.scale), model, (block, jnp.sign(scale)))
+    return eqx.tree_at(lambda m: (m.block, m.scale), model, (block, outer))
 
 
 def smoothed(model: ResNet, window: float = 0.1, *, by_sign: bool = False) -> ResNet:

@@ -62,13 +62,29 @@ def layers(model: ResNet) -> OneLayer:
     return model.block
 
 
-def matrices(model: ResNet) -> Float[Array, "depth width width"]:
-    r"""The matrices whose norms are measured: $A_k$ with one $\delta$, else
-    $|\delta_k| A_k$."""
-    weight = layers(model).weight
+def split_factor(
+    model: ResNet,
+) -> tuple[Float[Array, " depth"], Float[Array, " depth"]]:
+    r"""$\delta_k$ of every layer as a factor inside the activation and one outside.
+
+    $|\delta_k|$ and its sign: the same network for ReLU. For tanh, which is odd,
+    $\delta_k$ and 1, the same to first order in $A_k$, $b_k$: there
+    $(-\delta_k, -A_k, -b_k)$ is the same layer, so that a sign of $A_k$ alone says
+    nothing. With one $\delta$ for all layers, 1 and $\delta$.
+    """
+    steps, ones = model.steps, jnp.ones_like(model.steps)
     if model.absolute:
-        return weight
-    return jnp.abs(model.steps)[:, None, None] * weight
+        return ones, steps
+    if layers(model).activation is jnp.tanh:
+        return steps, ones
+    return jnp.abs(steps), jnp.sign(steps)
+
+
+def matrices(model: ResNet) -> Float[Array, "depth width width"]:
+    r"""The matrices whose norms are measured: $A_k$ with the inner factor of
+    `split_factor`, so $A_k$ with one $\delta$, else $|\delta_k| A_k$ or, for tanh,
+    $\delta_k A_k$."""
+    return split_factor(model)[0][:, None, None] * layers(model).weight
 
 
 def pairs(name: str, train: int, test: int, *, key: PRNGKeyArray) -> Sets:

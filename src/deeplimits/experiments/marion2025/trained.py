@@ -65,7 +65,8 @@ def trained_weights(
     config: Trained, *, key: PRNGKeyArray, scratch=None, progress=False
 ) -> xr.Dataset:
     """Weights of res-1 before and after training, what `diagnosis` reads from all of
-    them, the losses, and the accuracy on the test images."""
+    them, how far all of them `moved` (root mean square, over that of the start), the
+    losses, and the accuracy on the test images."""
     if len(config.laws) != len(config.betas):
         raise ValueError(f"laws and betas must pair up: {config.laws}, {config.betas}.")
     train, test = handwritten(config.data)
@@ -82,11 +83,13 @@ def trained_weights(
         row = {"weight": [each[:, kept, kept] for each in weights]}
         row |= {"regularity": [each.regularity for each in seen]}
         row |= {"roughness": [each.roughness for each in seen]}
+        start, end = weights
+        row |= {"moved": np.sqrt(np.mean((end - start) ** 2) / np.mean(start**2))}
         row |= {"accuracy": [accuracy(m, test) for m in (model, run.model)]}
         rows.append(row | {"loss": run.losses})
     extra = {"weight": ("layer", "row", "column"), "regularity": ("bound",)}
     dims = {name: ("case", "time", *extra.get(name, ())) for name in rows[0]}
-    dims["loss"] = ("case", "step")
+    dims |= {"loss": ("case", "step"), "moved": ("case",)}
     return xr.Dataset(
         {name: (dims[name], np.array([row[name] for row in rows])) for name in dims},
         {
