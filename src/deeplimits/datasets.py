@@ -75,7 +75,7 @@ def digits(
 def flow_pairs(
     n: int, *, d: int = 10, noise: float = 0.0, steps: int = 100, key: PRNGKeyArray
 ) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
-    r"""Inputs $x \sim \mathcal{U}(-1, 1)^d$ and where a rotating flow takes them:
+    r"""Inputs $x \sim \mathcal{U}(-1, 1)^d$ and where a scalar recursion takes them:
 
     $$ z_0 = x, \qquad z_{t+1} = z_t + K^{-1/2} \tanh\bigl(
        \sin(5\pi t/K)\, z_t + \cos(5\pi t/K)\bigr), \quad t = 0, \dots, K - 1, $$

@@ -251,7 +251,8 @@ def _sized(
 
 
 def overall(parameters: Sequence[Parameter]) -> str:
-    """The network is as rough as its roughest parameter."""
+    """The first of these verdicts that any parameter has: explosive, not enough depth
+    to say, neither, SDE, ODE, identity. One short bias can silence a network."""
     verdicts = {parameter.verdict for parameter in parameters}
     for verdict in (EXPLOSIVE, ABSTAIN, BETWEEN, ROUGH, SMOOTH):
         if verdict in verdicts:

@@ -3,9 +3,10 @@ r"""Weights exported from any framework: one array per parameter, depth leading.
 From PyTorch, for a network whose residual blocks are `model.blocks`:
 
     import numpy as np
-    layers = [block.state_dict() for block in model.blocks]
-    stack = lambda name: np.stack([z[name].float().cpu().numpy() for z in layers])
-    np.savez(f"depth-{len(layers)}.npz", **{name: stack(name) for name in layers[0]})
+    layers = [dict(block.named_parameters()) for block in model.blocks]
+    array = lambda z: z.detach().float().cpu().numpy()
+    stacked = {name: np.stack([array(z[name]) for z in layers]) for name in layers[0]}
+    np.savez(f"depth-{len(layers)}.npz", **stacked)
 
 From Flax, for blocks named `Block_0`, `Block_1` and so on in `params`:
 
