@@ -62,6 +62,7 @@ _MNIST = {
     "epochs": 6,
 }
 _BOOK = {"depths": (16, 64, 256, 1024, 2048)}
+_SLOW = {"rate": 1e-3, "epochs": 100}  # Adam at a tenth of the example's rate
 _SHARED = {"depths": (64, 128, 256, 512), "windows": ((128, 256, 512),)}
 _LEAST = {"depths": (4, 8, 16), "seeds": 2, "epochs": 2, "train": 64, "test": 32}
 _TINY = {"depths": (4, 8, 16), "seeds": 2, "train": 64, "test": 32}
@@ -72,6 +73,14 @@ EXPERIMENTS = [
         "tanh, one delta: norms of trained weights against depth",
         scaling,
         TANH,
+        _BOOK,
+        _LEAST,
+    ),
+    _experiment(
+        "tanh-depth-slow",
+        "as tanh-depth, at a tenth of the learning rate",
+        scaling,
+        replace(TANH, **_SLOW),
         _BOOK,
         _LEAST,
     ),
@@ -104,6 +113,14 @@ EXPERIMENTS = [
         "as tanh-depth: one trend for all depths in place of the weights",
         shared_trend,
         Trend(),
+        _SHARED,
+        _LEAST | {"windows": ((8, 16),), "bins": 8},
+    ),
+    _experiment(
+        "tanh-trend-slow",
+        "as tanh-trend, at a tenth of the learning rate",
+        shared_trend,
+        Trend(**_SLOW, beta=0.45),
         _SHARED,
         _LEAST | {"windows": ((8, 16),), "bins": 8},
     ),
