@@ -255,7 +255,7 @@ def test_smoothing_leaves_tied_layers_alone():
 
 
 def test_matrices_belong_to_the_function_and_not_to_its_coordinates():
-    """tanh is odd, ReLU homogeneous: each has changes of (delta, A, b) it cannot see."""
+    """tanh is odd, ReLU homogeneous: changes of (delta, A, b) that neither can see."""
     signs = jnp.where(jr.bernoulli(jr.key(18), 0.5, (40,)), 1.0, -1.0)
     sizes = jnp.exp(jr.normal(jr.key(19), (40,)))
     h = jnp.asarray([1.0, -0.5, 2.0])

@@ -218,6 +218,27 @@ def test_networks_must_agree():
             diagnosis.diagnose([{"w": noise(64)}], beta=beta)
 
 
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({}, "network 2 holds no array"),
+        ({"w": noise(64), "v": noise(32)}, "of network 2 differ in depth"),
+        ({"w": noise(64)[:1]}, "w in network 2 has fewer than two layers"),
+        ({"w": np.full((64, 3), np.nan)}, "w in network 2 holds NaN"),
+        ({"w": noise(64) * 1j}, "not numeric: it has type complex128"),
+        ({"w": [[1.0], [2.0]]}, "w in network 2 is no array but a list"),
+    ],
+)
+def test_what_a_file_may_not_hold_is_refused_in_memory_too(weights, message, as_in_use):
+    with pytest.raises(ValueError, match=message):
+        diagnosis.diagnose([{"w": noise(64)}, weights])
+
+
+def test_one_network_stands_in_a_list_too(as_in_use):
+    with pytest.raises(ValueError, match=r"write \[weights\] for one"):
+        diagnosis.diagnose({"w": noise(64)})
+
+
 # Files and the command.
 
 

@@ -222,6 +222,15 @@ def test_gpu_agrees_with_cpu(gpu, precision, tolerance):
             lambda: ResNet(OneLayer(jnp.ones((2, 3, 3))), scale=jnp.ones(3)),
             r"\(2,\): got \(3,\)",
         ),
+        (lambda: ResNet(OneLayer(jnp.ones((2, 3, 3), int))), "floats: got int64"),
+        (
+            lambda: ResNet(OneLayer(jnp.ones((2, 3, 3))), beta=float("nan")),
+            "beta must be a finite number: got nan",
+        ),
+        (
+            lambda: ResNet(OneLayer(jnp.ones((3, 3))))(jnp.ones(3)),
+            r"map \(3,\) to itself: got \(\); its arrays need the depth",
+        ),
     ],
 )
 def test_bad_shapes_are_refused(make, message, as_in_use):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import diffrax
 import equinox as eqx
@@ -269,9 +270,9 @@ def test_batches_are_drawn_anew_and_reproducibly():
 
 def test_one_compilation_for_runs_of_one_shape():
     network, data = problem(key=jr.key(12))
-    counted = eqx.debug.assert_max_traces(training.mean_square, max_traces=2)
+    counted = eqx.debug.assert_max_traces(training.mean_square, max_traces=3)
     rule = optax.sgd(0.1)
-    for steps in (20, 20, 40):  # two traces: the shape of the loss, and the update
+    for steps in (20, 20, 40):  # the shape of the loss, the update, the last loss
         training.train(network, data, counted, rule, steps, chunk=5)
 
 
@@ -324,6 +325,7 @@ def test_a_saved_run_goes_on_to_the_same_numbers(tmp_path, lenient):
     [
         ({"steps": 0}, "steps=0"),
         ({"steps": 10, "every": 3}, "steps=10, every=3"),
+        ({"chunk": -1}, "chunk must be positive: got -1"),
         ({"data": (jnp.ones((2, 3)), jnp.full((2, 3), jnp.nan))}, "the data holds NaN"),
     ],
 )
@@ -336,9 +338,105 @@ def test_errors(change, message):
         )
     with pytest.raises(ValueError, match="got 0"):
         training.on_batches(training.mean_square, 0)
+    with pytest.raises(ValueError, match="give train a key"):
+        training.train(
+            network,
+            data,
+            training.on_batches(training.mean_square, 2),
+            optax.sgd(0.1),
+            5,
+        )
 
 
 def test_weights_that_are_not_finite_are_refused():
     network, data = problem(key=jr.key(15), encoder=Matrix(jnp.full((3, 3), jnp.inf)))
     with pytest.raises(ValueError, match="the model holds NaN or infinity"):
         training.train(network, data, training.mean_square, optax.sgd(0.1), 5)
+
+
+def test_targets_of_another_shape_are_refused():
+    """Broadcast against each other they would give a wrong number."""
+    network, (x, y) = problem(key=jr.key(16))
+    for loss in (training.mean_square, training.mean_square_entry):
+        with pytest.raises(ValueError, match=r"shape \(5, 3\): got \(5, 1\)"):
+            loss(network, (x, y[:, :1]))
+    with pytest.raises(ValueError, match=r"shape \(5,\): got \(5, 3\)"):
+        training.cross_entropy(network, (x, jnp.zeros((5, 3), int)))
+
+
+@pytest.mark.parametrize("leafwise", [eqx.is_array, eqx.is_inexact_array])
+def test_filters_of_leaves_and_of_the_model_train_the_same(leafwise):
+    network, data = problem(key=jr.key(17), decoder=Matrix(jnp.eye(3)))
+    each = partial(jax.tree.map, leafwise)
+    for trainable in (leafwise, each, each(network)):
+        run = training.train(
+            *(network, data, training.mean_square, optax.sgd(0.1), 2),
+            trainable=trainable,
+        )
+        for old, new in zip(
+            jax.tree.leaves(network), jax.tree.leaves(run.model), strict=True
+        ):
+            assert not np.allclose(old, new)
+
+
+def test_a_loss_that_the_last_update_blows_up_is_noticed():
+    network, data = problem(outer=1.0, key=jr.key(18))
+    run = training.train(network, data, training.mean_square, optax.sgd(1e200), 1)
+    assert np.isfinite(run.losses).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.model))
+    assert not np.isfinite(training.mean_square(run.model, data))
+    with pytest.raises(ValueError, match="after 1 of 1 steps"):
+        run.finished()
+
+
+def test_an_ensemble_names_the_step_of_the_member_that_ended_first():
+    network, (x, y) = problem(key=jr.key(19))
+    both = jax.tree.map(lambda a: jnp.stack([a, a]), (network, x))
+    data = both[1], jnp.stack([y, 1e200 * y])
+    run = training.train(
+        both[0], data, training.mean_square, optax.sgd(0.1), 20, ensemble=True
+    )
+    assert run.steps == 20
+    with pytest.raises(ValueError, match="after 0 of 20 steps"):
+        run.finished()
+
+
+def _changed(name):
+    network, data = problem(key=jr.key(13))
+    block = network.block
+    relu = TwoLayer(block.outer, block.inner, activation="relu")
+    encoder = Matrix(2 * jnp.eye(3))
+    return {
+        "rate": {"optimiser": optax.sgd(0.001)},
+        "optimiser": {"optimiser": optax.sgd(0.1, momentum=0.9)},
+        "beta": {"model": ResNet(block, Matrix(jnp.eye(3)), beta=0.0)},
+        "activation": {"model": ResNet(relu, Matrix(jnp.eye(3)))},
+        "frozen": {"model": ResNet(block, encoder)},
+        "key": {"key": jr.key(1)},
+        "loss": {"loss": training.on_batches(training.mean_square_entry, 3)},
+        "data": {"data": (data[0], data[1] + 1)},
+        "chunk": {"chunk": 3},
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rate", "optimiser", "beta", "activation", "frozen", "key", "loss", "data"],
+)
+def test_a_saved_run_is_not_taken_for_another(name, tmp_path):
+    network, data = problem(key=jr.key(13), encoder=Matrix(jnp.eye(3)))
+    options = {
+        "model": network,
+        "data": data,
+        "loss": training.on_batches(training.mean_square, 3),
+        "optimiser": optax.sgd(0.1),
+        "steps": 6,
+        "key": jr.key(0),
+        "trainable": training.only_layers,
+        "checkpoint": tmp_path / "run.npz",
+    }
+    losses = training.train(**options).losses
+    again = training.train(**options | _changed("chunk")).losses
+    np.testing.assert_array_equal(losses, again)
+    with pytest.raises(ValueError, match="belongs to another run"):
+        training.train(**options | _changed(name))

@@ -17,13 +17,13 @@ $L$ of $L^{-\beta} \max(\max_k |S_k|, (\sum_k |Z_k|^2)^{1/2})$, entries in root 
 square. Sources: `cohen2021`, `marion2025`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from .exports import Weights
+from .exports import Weights, check
 from .regularity import Regularity, regularity, second_differences
 from .statistics import Slope, loglog_slope
 
@@ -179,13 +179,17 @@ def diagnose(
     """Every parameter of one or several networks, in the order of the first.
 
     `beta` is the exponent of the factor before the block, where it is known. Raises
-    `ValueError` for networks with other parameters or other shapes of a layer, and for
-    a `beta` that is not finite.
+    `ValueError` for arrays that `exports.check` refuses, for networks with other
+    parameters or other shapes of a layer, and for a `beta` that is not finite.
     """
+    if isinstance(networks, Mapping):
+        raise ValueError("diagnose takes a list of networks: write [weights] for one.")
     if not networks:
         raise ValueError("there is no network to diagnose.")
     if beta is not None and not np.isfinite(beta):
         raise ValueError(f"beta must be a finite number: got {beta}.")
+    for position, weights in enumerate(networks, 1):
+        check(weights, f"network {position}")
     layers = [{k: v.shape[1:] for k, v in weights.items()} for weights in networks]
     for other in layers[1:]:
         if other != layers[0]:

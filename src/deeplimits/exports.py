@@ -5,7 +5,7 @@ From PyTorch, for a network whose residual blocks are `model.blocks`:
     import numpy as np
     layers = [dict(block.named_parameters()) for block in model.blocks]
     array = lambda z: z.detach().float().cpu().numpy()
-    stacked = {name: np.stack([array(z[name]) for z in layers]) for name in layers[0]}
+    stacked = {key: np.stack([array(z[key]) for z in layers]) for key in layers[0]}
     np.savez(f"depth-{len(layers)}.npz", **stacked)
 
 From Flax, for blocks named `Block_0`, `Block_1` and so on in `params`:
@@ -77,6 +77,8 @@ def check(weights: Weights, source: object) -> None:
 
 
 def _check_array(array: np.ndarray, name: str) -> None:
+    if not hasattr(array, "dtype"):
+        raise ValueError(f"{name} is no array but a {type(array).__name__}.")
     if array.dtype.kind not in "fiu" and array.dtype != ml_dtypes.bfloat16:
         raise ValueError(f"{name} is not numeric: it has type {array.dtype}.")
     if array.ndim < 1 or array.shape[0] < 2:
@@ -85,7 +87,7 @@ def _check_array(array: np.ndarray, name: str) -> None:
         )
     if array.size == 0:
         raise ValueError(f"{name} is empty: it has shape {array.shape}.")
-    if not np.isfinite(array.astype(np.float64)).all():
+    if not np.isfinite(np.asarray(array, np.float64)).all():
         raise ValueError(f"{name} holds NaN or infinity.")
 
 

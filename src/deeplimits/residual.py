@@ -271,6 +271,11 @@ class ResNet(eqx.Module):
             )
         if scale is not None and scale.shape not in {(), tuple(depths)}:
             raise ValueError(f"scale must be () or {tuple(depths)}: got {scale.shape}.")
+        types = {str(leaf.dtype) for leaf in jax.tree.leaves(block)}
+        if not all(jnp.issubdtype(kind, jnp.floating) for kind in types):
+            raise ValueError(f"weights must be floats: got {', '.join(sorted(types))}.")
+        if not math.isfinite(beta):
+            raise ValueError(f"beta must be a finite number: got {beta}.")
         self.block, self.scale, self.beta = block, scale, beta
         self.encoder = eqx.nn.Identity() if encoder is None else encoder
         self.decoder = eqx.nn.Identity() if decoder is None else decoder
@@ -293,7 +298,13 @@ class ResNet(eqx.Module):
     def _scan(self, x: Array, keep: bool) -> tuple[Array, Array | None]:
         def layer(h, parameters):
             step, block = parameters
-            h = h + step * block(h)
+            residual = block(h)
+            if residual.shape != h.shape:
+                raise ValueError(
+                    f"a block must map {h.shape} to itself: got {residual.shape}; its "
+                    "arrays need the depth as leading axis."
+                )
+            h = h + step * residual
             return h, h if keep else None
 
         policy = None if self.recompute else _is_product

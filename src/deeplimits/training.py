@@ -27,7 +27,12 @@ Loss = Callable[[Any, Any, PRNGKeyArray | None], Float[Array, ""]]
 def mean_square(model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None):
     r"""The loss $\ell = \frac1n \sum_i \|F(x_i) - y_i\|^2$ of `marion2024`."""
     x, y = data
-    return jnp.sum((jax.vmap(model)(x) - y) ** 2) / x.shape[0]
+    outputs = jax.vmap(model)(x)
+    if outputs.shape != y.shape:
+        raise ValueError(
+            f"targets must have the outputs' shape {outputs.shape}: got {y.shape}."
+        )
+    return jnp.sum((outputs - y) ** 2) / x.shape[0]
 
 
 def mean_square_entry(
@@ -43,6 +48,10 @@ def cross_entropy(
     r"""$\ell = -\frac1n \sum_i \log \operatorname{softmax}(F(x_i))_{y_i}$."""
     x, labels = data
     logits = jax.vmap(model)(x)
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"labels must have the shape {logits.shape[:-1]}: got {labels.shape}."
+        )
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
@@ -52,6 +61,8 @@ def on_batches(loss: Loss, size: int) -> Loss:
         raise ValueError(f"a batch needs a positive size: got {size}.")
 
     def batch_loss(model, data, key):
+        if key is None:
+            raise ValueError("batches are drawn: give train a key.")
         chosen = jr.choice(
             key, jax.tree.leaves(data)[0].shape[0], (size,), replace=False
         )
@@ -148,7 +159,8 @@ class Run(NamedTuple):
 
     `records` are those of the steps `recorded` (the last state's among them), `losses`
     those before each update. A run whose loss stops being finite ends there: it is
-    `diverged`, and keeps all that was recorded. With `ensemble`, the arrays carry the
+    `diverged`, and keeps all that was recorded; so is one whose last update took the
+    loss there. With `ensemble`, the arrays carry the
     members in front, and a member that diverged holds still, its losses NaN.
     """
 
@@ -163,9 +175,11 @@ class Run(NamedTuple):
     def finished(self) -> "Run":
         """This run; `ValueError` where it (or a member of it) diverged."""
         if self.diverged:
+            # of an ensemble, the member that ended first
+            step = np.isfinite(self.losses).sum(-1).min()
             raise ValueError(
-                "the loss stopped being finite after "
-                f"{self.steps} of {self.planned} steps: try a smaller learning rate."
+                f"the loss stopped being finite after {step} of {self.planned} steps: "
+                "try a smaller learning rate."
             )
         return self
 
@@ -199,15 +213,18 @@ def train(
     filter of Equinox, or a function of the model that returns one). One compiled scan
     makes `chunk` records (by default a twentieth of all); between chunks the records
     go to the host, the progress bar moves and, where `checkpoint` names a file, the run
-    is saved. Called again with that file, it goes on from there and ends with the
-    same numbers. `ensemble=True` trains several models at once, `over_devices`: model,
-    data and key carry a leading axis. Raises `ValueError` for bad sizes, weights or
-    data that are not finite, and for a checkpoint that belongs to another run.
+    is saved. Called again with that file, on as many devices of the same kind, it goes
+    on from there and ends with the same numbers. `ensemble=True` trains several models
+    at once, `over_devices`: model, data and key carry a leading axis. Raises
+    `ValueError` for bad sizes, weights or data that are not finite, and for a
+    checkpoint that belongs to another run.
     """
     if steps < 1 or every < 1 or steps % every:
         raise ValueError(
             f"steps must be a positive multiple of every: {steps=}, {every=}."
         )
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be positive: got {chunk}.")
     require_finite("model", model)
     require_finite("data", data)
     params, fixed = eqx.partition(model, _filter(model, trainable))
@@ -216,18 +233,24 @@ def train(
     sizes = (every, min(chunk or -(-steps // (20 * every)), steps // every), ensemble)
 
     state = each(_start)(params, optimiser)
-    saved = _Checkpoint.of(checkpoint, (params, data), f"{steps} {every}")
+    functions = (loss, optimiser, record)
+    saved = _Checkpoint(None, "")
+    if checkpoint is not None:
+        arrays, rows = (state, fixed, data, key), (every, 1, ensemble)
+        update = _chunk.lower(arrays, functions, jnp.asarray(steps), rows).as_text()
+        saved = _Checkpoint.of(checkpoint, arrays, f"{steps} {every} {update}")
     state, kept = saved.load(state)
     with tqdm(total=steps, disable=None if progress else True, unit="step") as bar:
         while bool(jnp.any(state.alive & (state.step < steps))):
             bar.update(int(state.step.max()) - bar.n)
-            functions = (loss, optimiser, record)
             arrays = (state, fixed, data, key)
             state, part = _chunk(arrays, functions, jnp.asarray(steps), sizes)
             kept = _joined(kept, jax.device_get(jax.tree.leaves(part)), ensemble)
             saved.save(state, kept)
         bar.update(int(state.step.max()) - bar.n)
     model = eqx.combine(state.params, fixed)
+    ends = _value((state.params, fixed, data, key), loss, state.step, ensemble)
+    state = state._replace(alive=state.alive & jnp.isfinite(ends))
     run = _finish(model, state, kept, each(record)(model), every, ensemble)
     return run._replace(planned=steps)
 
@@ -273,9 +296,11 @@ def flow(
 
 
 def _filter(model: Any, trainable: PyTree | Callable[[Any], PyTree]) -> PyTree:
-    if callable(trainable) and trainable is not eqx.is_inexact_array:
-        return trainable(model)
-    return trainable
+    """The filter itself; what says true or false of the model judges single leaves."""
+    if not callable(trainable) or isinstance(trainable, type(model)):
+        return trainable
+    chosen = trainable(model)
+    return trainable if isinstance(chosen, bool) else chosen
 
 
 def _nothing(model: Any) -> None:
@@ -307,6 +332,17 @@ def _chunk(arrays, functions, steps, sizes):
         return jax.lax.scan(recorded, state, length=count)
 
     return (over_devices if ensemble else _plain)(scan)(*arrays)
+
+
+@eqx.filter_jit
+def _value(arrays, loss, step, ensemble):
+    """The loss of the last state, with the key of the update that would follow."""
+
+    def value(params, fixed, data, key, step):
+        step_key = None if key is None else jr.fold_in(key, step)
+        return loss(eqx.combine(params, fixed), data, step_key)
+
+    return (over_devices if ensemble else _plain)(value)(*arrays, step)
 
 
 def _guarded_update(state, fixed, data, key, loss, optimiser, steps):
@@ -368,11 +404,12 @@ class _Checkpoint(NamedTuple):
     signature: str
 
     @classmethod
-    def of(cls, path: str | os.PathLike | None, arrays: PyTree, sizes: str):
-        if path is None:
-            return cls(None, "")
-        digest = hashlib.sha256(sizes.encode())
+    def of(cls, path: str | os.PathLike, arrays: PyTree, update: str):
+        """`update` is a compiler's text: loss, optimiser and all that is static."""
+        digest = hashlib.sha256(update.encode())
         for leaf in jax.tree.leaves(eqx.filter(arrays, eqx.is_array)):
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                leaf = jr.key_data(leaf)
             digest.update(f"{leaf.shape} {leaf.dtype}".encode())
             digest.update(np.asarray(leaf).tobytes())
         return cls(Path(path), digest.hexdigest())
@@ -398,8 +435,8 @@ class _Checkpoint(NamedTuple):
             ) from error
         if found != self.signature:
             raise ValueError(
-                f"{self.path} belongs to another run (other weights, data or sizes): "
-                "delete it or name another file."
+                f"{self.path} belongs to another run (other weights, data, key, sizes, "
+                "network, loss or optimiser): delete it or name another file."
             )
         leaves, structure = jax.tree.flatten(state)
         restored = [jnp.asarray(a) for a in arrays[: len(leaves)]]

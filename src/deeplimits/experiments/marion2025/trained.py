@@ -105,7 +105,7 @@ def accuracies(
     config: Accuracies, *, key: PRNGKeyArray, scratch=None, progress=False
 ) -> xr.Dataset:
     """Test accuracy by Hurst index, exponent and learning rate. A run whose loss stops
-    being finite counts with the last weights that had a finite one."""
+    being finite counts with the weights at which it did."""
     train, test = handwritten(config.data)
     axis = np.linspace(0.1, 0.9, config.grid)
     found = np.zeros((config.grid, config.grid, len(config.rates)))
