@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from deeplimits import training
+from deeplimits import experiments, training
 from deeplimits.experiments import marion2024
 from deeplimits.experiments.marion2024 import counterexample, limit
 from deeplimits.residual import ResNet
@@ -20,6 +20,14 @@ def test_smoke_preset_gives_finite_labelled_data(experiment):
     assert set(dataset.dims) <= set(dataset.coords)
     for name, values in dataset.data_vars.items():
         assert np.isfinite(values).all(), name
+
+
+def test_what_computes_in_double_precision_says_so():
+    with jax.enable_x64(False):
+        for name in ("relu-counterexample", "depth-convergence"):
+            experiment = experiments.find(f"marion2024/{name}")
+            found = experiment.run(experiment.preset("smoke"), key=jr.key(0))
+            assert "float64" in found.attrs["dtype"], name
 
 
 def test_the_script_gives_the_values_of_the_published_panel():

@@ -1,6 +1,8 @@
 """Laws of archived results: what is written comes back, and damage shows."""
 
 import dataclasses
+import re
+import subprocess
 
 import h5py
 import numpy as np
@@ -40,6 +42,26 @@ def test_what_is_written_comes_back_with_its_provenance(saved):
         loaded.attrs
     )
     assert [p.name for p in path.parent.iterdir()] == ["run.nc"]
+
+
+def test_the_precision_that_an_experiment_names_is_kept(tmp_path):
+    path, dataset = tmp_path / "x.nc", xr.Dataset({"x": 1.0})
+    for attributes, expected in (({}, "float64"), ({"dtype": "float32"}, "float32")):
+        named = dataset.assign_attrs(attributes)
+        results.save(named, path, config={}, seed=0, wall_seconds=0.0)
+        assert results.load(path).attrs["dtype"] == expected
+
+
+def test_the_commit_is_ours_or_unknown(tmp_path, monkeypatch):
+    """Installed below somebody's checkout, the package does not report its commit."""
+    who = ["-c", "user.name=x", "-c", "user.email=x"]
+    for command in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    monkeypatch.setattr(results, "_root", lambda: tmp_path)
+    assert results.commit() == "unknown"
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "claims.yml").touch()
+    assert re.fullmatch("[0-9a-f]{10}", results.commit())
 
 
 def test_an_edited_value_is_refused(saved):

@@ -28,6 +28,8 @@ def _root() -> Path:
 
 def commit() -> str:
     """The checkout's commit, with "+" where tracked files differ; else "unknown"."""
+    if not (_root() / "book" / "claims.yml").is_file():
+        return "unknown"  # installed, it may lie in a checkout of something else
     git = [
         "git",
         "-C",
@@ -93,9 +95,14 @@ def save(
     seed: int,
     wall_seconds: float,
 ) -> None:
-    """Write a data set as netCDF, whole or not at all, with its provenance."""
+    """Write a data set as netCDF, whole or not at all, with its provenance.
+
+    Its own attribute `dtype` stays: an experiment that computes in another precision
+    than the default says so there.
+    """
+    own = {k: v for k, v in dataset.attrs.items() if k == "dtype"}
     stamped = dataset.assign_attrs(
-        provenance(),
+        provenance() | own,
         config=config_json(config),
         seed=str(seed),
         wall_seconds=f"{wall_seconds:.1f}",

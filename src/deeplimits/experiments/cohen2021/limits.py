@@ -66,6 +66,7 @@ def limits(
             "network": list(ODE),
             "ode_depth": list(config.ode_depths),
         },
+        {"dtype": "float64"},
     )
 
 

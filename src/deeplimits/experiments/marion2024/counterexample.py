@@ -83,6 +83,7 @@ def relu_counterexample(
                 [limit(h, config.target) for h in config.half_depths],
             ),
         },
+        {"dtype": "float64"},
     )
 
 

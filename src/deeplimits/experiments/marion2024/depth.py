@@ -128,6 +128,7 @@ def depth_convergence(
             "depth": list(config.depths),
             "iteration": iterations,
         },
+        {"dtype": ", ".join(config.precisions)},
     )
 
 

@@ -298,6 +298,7 @@ def _limit_dynamics(config: LimitDynamics, key: PRNGKeyArray) -> xr.Dataset:
             "time": np.asarray(times),
             "s": _FINE,
         },
+        {"dtype": "float64"},
     )
 
 

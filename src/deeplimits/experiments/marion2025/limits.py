@@ -40,6 +40,7 @@ def limits(
         return xr.Dataset(
             {"error": (("limit", "draw", "depth"), np.stack(values))},
             {"limit": ["sde", "ode"], "depth": list(config.depths)},
+            {"dtype": "float64"},
         )
 
 
