@@ -1,5 +1,10 @@
 """Strict JAX for every test, and shapes checked while the package is imported."""
 
+import os
+
+# Several workers share one GPU: left to itself, JAX takes most of its memory for each.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
 import jax
 import jaxtyping
 import numpy as np

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.random as jr
@@ -38,6 +39,8 @@ def workplace(tmp_path, monkeypatch):
     experiment = experiments.Experiment("toy/normal", "two lines", presets, toy)
     monkeypatch.setitem(experiments.EXPERIMENTS, "toy/normal", experiment)
     monkeypatch.chdir(tmp_path)
+    # somebody may commit between two runs of one test
+    monkeypatch.setattr(results, "commit", lambda: "0123456789")
 
 
 def test_list_names_every_experiment(capsys):
@@ -86,14 +89,85 @@ def test_seed_and_seeds(capsys):
         (["toy/normal", "--set", "depths=2,x"], "depths=2,x is no tuple"),
         (["toy/normal", "--set", "depths=2.5"], "every entry must be int"),
         (["toy/normal", "--set", "seeds=True"], "seeds=True is no int"),
-        (["toy/normal", "--seeds", "0"], "--seeds must be positive: got 0"),
+        (["toy/normal", "--seeds", "0"], "seeds must be positive: got 0"),
+        (["toy/normal", "--set", "depths=()"], "depths needs at least one entry"),
+        (["toy/normal", "--seed", "-1"], "--seed must lie between 0 and 4294967295"),
+        (["toy/normal", f"--seed={2**32}"], "--seed must lie between 0 and 4294967295"),
+        (["toy/normal", "--output", "file/x.nc"], "file/x.nc cannot be written"),
+        (
+            ["marion2025/independent-depth", "--set", "model=res-2"],
+            "unknown model 'res-2'; known: res-1, res-3",
+        ),
+        (
+            ["marion2025/critical", "--set", "model=res-2"],
+            "unknown model 'res-2'; known: res-1, res-3",
+        ),
+        (
+            ["marion2024/digits", "--set", "initialisations='smooth'"],
+            "unknown initialisation 'smooth'; known: tied, independent",
+        ),
+        (
+            ["marion2024/long-time", "--set", "row=16"],
+            "row and column must lie between 0 and 15",
+        ),
     ],
 )
-def test_errors_are_one_line_and_exit_code_two(arguments, message, capsys):
+def test_errors_are_one_line_and_exit_code_two(arguments, message, capsys, tmp_path):
+    (tmp_path / "file").touch()
     assert cli.main(["run", *arguments]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_a_folder_is_tried_before_the_computation(monkeypatch, capsys):
+    def compute(config, *, key, scratch, progress):
+        raise AssertionError("computed, and nowhere to put it")
+
+    presets = dict.fromkeys(experiments.PROFILES, Config())
+    never = experiments.Experiment("toy/never", "", presets, compute)
+    monkeypatch.setitem(experiments.EXPERIMENTS, "toy/never", never)
+    assert cli.main(["run", "toy/never", "--output", "/dev/null/x.nc"]) == 2
+    assert "/dev/null/x.nc cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "differing"),
+    [
+        (["toy/other"], "experiment"),
+        (["toy/normal", "--set", "rate=2.0"], "config"),
+        (["toy/normal", "--seed", "7"], "seed"),
+        (["toy/other", "--seed", "7"], "experiment, seed"),
+    ],
+)
+def test_another_result_is_not_taken_for_this_one(
+    arguments, differing, monkeypatch, capsys
+):
+    other = experiments.EXPERIMENTS["toy/normal"]
+    other = dataclasses.replace(other, name="toy/other")
+    monkeypatch.setitem(experiments.EXPERIMENTS, "toy/other", other)
+    assert cli.main(["run", "toy/normal", "--output", "x.nc"]) == 0
+    assert cli.main(["run", *arguments, "--output", "x.nc"]) == 2
+    message = f"x.nc holds another computation (its {differing} differs)"
+    assert message in capsys.readouterr().err
+    dataset = results.load("x.nc").drop_attrs()  # as old archives: without a name
+    results.save(dataset, "x.nc", config=Config(), seed=2024, wall_seconds=0.0)
+    assert cli.main(["run", "toy/normal", "--output", "x.nc"]) == 0
+
+
+def test_another_commit_is_another_computation(monkeypatch, capsys):
+    for commit in ("0123456789", "9876543210", "9876543210+"):
+        monkeypatch.setattr(results, "commit", lambda commit=commit: commit)
+        assert cli.main(["run", "toy/normal"]) == 0
+    captured = capsys.readouterr()
+    paths = captured.out.split()
+    assert len(set(paths)) == 3
+    assert captured.err == ""
+    identity = Path(paths[-1]).stem
+    Path(paths[-1]).unlink()
+    Path("runs", ".unfinished", identity).mkdir(parents=True)
+    assert cli.main(["run", "toy/normal"]) == 0
+    assert "code that differs from its commit" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_says_so(capsys):
@@ -119,7 +193,8 @@ def test_a_killed_command_goes_on_to_the_same_numbers(tmp_path):
         return subprocess.Popen(
             [*command, "--profile=smoke", *arguments],
             cwd=tmp_path / folder,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            # no commit, or one more between the two starts would make two runs of it
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "GIT_DIR": str(tmp_path)},
         )
 
     process = start("killed")
@@ -144,6 +219,13 @@ def test_values_keep_the_type_of_the_field():
     assert isinstance(changed.rate, float)
     assert experiments.override(Config(), {"depths": "(4, 8)"}).depths == (4, 8)
     assert experiments.override(Config(), {"depths": "4"}).depths == (4,)
+
+
+@pytest.mark.parametrize("text", ["tied,rough", "'tied', 'rough'", "('tied','rough',)"])
+def test_tuples_of_names_need_no_quotes(text):
+    config = experiments.find("marion2024/digits").preset("smoke")
+    found = experiments.override(config, {"initialisations": text})
+    assert found.initialisations == ("tied", "rough")
 
 
 def test_an_experiment_has_three_sizes():

@@ -175,7 +175,8 @@ def test_examples_are_dealt_anew_and_batches_keep_their_company():
         np.testing.assert_array_equal(epoch - epoch[:, :1], [[0, 1, 2]] * 3)
 
 
-class Views(MutableSequence):
+@MutableSequence.register
+class Views:
     """Rows of an array as PyTorch's tensors hand them out: reading gives a view."""
 
     def __init__(self, array):
@@ -189,12 +190,6 @@ class Views(MutableSequence):
 
     def __setitem__(self, i, row):
         self.array[i] = row
-
-    def __delitem__(self, i):
-        raise NotImplementedError
-
-    def insert(self, i, row):
-        raise NotImplementedError
 
 
 def test_shuffled_views_do_what_numpy_does_to_views():
@@ -504,6 +499,19 @@ def test_smoke_presets_run_and_are_reproducible(name, promoting):
         ),
         (lambda: sde("softplus"), "vanish at 0 with slope 1: got 0.693 and 0.5"),
         (lambda: sde(std_bias=-1.0), "deviations must not be negative"),
+        (lambda: sde(std_bias=np.nan), "deviations must not be negative, and finite"),
+        (
+            lambda: OneLayerSDE(
+                jnp.ones((3, 2)), jnp.ones(3), std_matrix=1.0, std_bias=1.0
+            ),
+            r"\(d, d\) and bias \(d,\): got \(3, 2\), \(3,\)",
+        ),
+        (
+            lambda: OneLayerSDE(
+                jnp.ones((1, 1)), jnp.full(1, jnp.nan), std_matrix=1.0, std_bias=1.0
+            ),
+            "the bias holds NaN",
+        ),
         (
             lambda: cohen2021.limits(
                 cohen2021.Limits(depths=(3,), finest=8), key=jr.key(0)

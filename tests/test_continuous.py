@@ -104,6 +104,12 @@ def test_other_scalings_have_another_limit():
         continuous.from_network(ResNet(block))(jnp.ones(2), steps=0)
 
 
+def test_times_may_be_a_list(as_in_use):
+    ode, x = smooth_ode(jr.key(5)), jnp.asarray([0.5, -1.0, 2.0])
+    found = ode.trajectory(x, [0.0, 0.5])
+    np.testing.assert_array_equal(found, ode.trajectory(x, jnp.asarray([0.0, 0.5])))
+
+
 def test_neural_sde_by_scan_and_by_diffrax_agree():
     noise = jr.normal(jr.key(20), (64, 3, 3))
     x, sde = jnp.asarray([1.0, -0.5, 2.0]), continuous.NeuralSDE("tanh")

@@ -163,6 +163,15 @@ def test_interpolations_between_nodes():
     [
         (lambda: init.independent(0, (2,), key=jr.key(0)), "depth=0"),
         (lambda: init.tied(2, (2, 0), key=jr.key(0)), "must be positive"),
+        (lambda: init.uniform(2, (), key=jr.key(0)), "fan-in from shape"),
+        (lambda: init.tied(2, (2,), std=np.nan, key=jr.key(0)), "std .* got nan"),
+        (lambda: init.independent(2, (2,), std=-1.0, key=jr.key(0)), "got -1.0"),
+        (lambda: init.SmoothPath((2,), 0.5, std=np.inf, key=jr.key(0)), "got inf"),
+        (
+            lambda: init.PiecewiseLinear({"a": jnp.ones((2, 1)), "b": jnp.ones(3)}),
+            r"one common depth .*\(2,\), \(3,\)",
+        ),
+        (lambda: init.PiecewiseConstant(jnp.ones((0, 1))), "at least 1"),
         (lambda: init.SmoothPath((2,), 0.0, key=jr.key(0)), "got 0.0"),
         (lambda: init.LacunaryPath(jnp.ones(2), 1.5), "gamma=1.5"),
         (lambda: init.brownian_path(30, (2,), key=jr.key(0)), "got 30"),
@@ -175,6 +184,6 @@ def test_interpolations_between_nodes():
         (lambda: init.along_path(lambda s: 1 / s, 4), "path at depth 4 holds NaN"),
     ],
 )
-def test_errors(make, message):
+def test_errors(make, message, as_in_use):
     with pytest.raises(ValueError, match=message):
         make()

@@ -164,6 +164,28 @@ def test_without_a_book_the_error_says_so(tmp_path):
         ledger.find_root(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("claims.yml", "- id: [rate"),
+        ("euler.ipynb", "{}"),
+        ("euler.ipynb", '{"cells": ['),
+        (
+            "euler.ipynb",
+            json.dumps({"cells": [{"outputs": [output("x", 1) | {"data": 0}]}]}),
+        ),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(book, name, text):
+    root = book([CLAIM])
+    (root / "book" / name).write_text(text)
+    with pytest.raises(ledger.LedgerError, match=rf"{name} cannot be read \(.*\)\.$"):
+        ledger.check(root)
+    found, ok = ledger.report(root)
+    assert not ok
+    assert "\n" not in found
+
+
 def test_report_turns_a_schema_error_into_a_line(book):
     text, ok = ledger.report(book([CLAIM | {"tag": "X"}]))
     assert not ok
@@ -217,6 +239,15 @@ def test_measure_is_read_back_as_a_measurement(displayed):
     assert found["metadata"]["deeplimits"] == {"claim": "rate"}
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_are_refused(displayed, value):
+    """The record could not be read back."""
+    with pytest.raises(ValueError, match=f"finite numbers: got {value}"):
+        ledger.glue("x", value)
+    with pytest.raises(ValueError, match=f"finite numbers: got {value}"):
+        ledger.measure("rate", 1.0, 0.0, value)
+
+
 def test_a_value_outside_its_interval_is_refused(displayed):
     with pytest.raises(ValueError, match="low <= value <= high"):
         ledger.measure("rate", 2.0, 0.0, 1.0)
@@ -252,6 +283,12 @@ def test_an_unknown_exercise_names_the_known_ones():
 def test_a_wrong_shape_is_said():
     with pytest.raises(ValueError, match=r"wants shape \(\), got \(2,\)"):
         exercises.check("reading-the-slope", [1.0, 2.0])
+
+
+@pytest.mark.parametrize("value", [None, "x", 1j])
+def test_what_is_no_number_is_said(value):
+    with pytest.raises(ValueError, match="wants numbers: got"):
+        exercises.check("reading-the-slope", value)
 
 
 @pytest.mark.parametrize("name", sorted(exercises.answers()))

@@ -52,9 +52,18 @@ def test_shades_grow_lighter():
     assert (np.diff(light) > 0).all()
 
 
-def test_profiles_maps_and_grids(ax):
-    plots.depth_profile(ax, np.arange(12.0).reshape(3, 4), [0, 5, 10])
-    assert len(ax.lines) == 3
+def test_profiles_have_the_colours_of_their_bar(ax):
+    times = [0, 1, 10]
+    plots.depth_profile(ax, np.arange(12.0).reshape(3, 4), times)
+    bar = ax.collections, ax.figure.axes[1]._colorbar.mappable
+    np.testing.assert_array_equal(
+        [line.get_color() for line in ax.lines], bar[1].to_rgba(times)
+    )
+    with pytest.raises(ValueError, match="zip"):
+        plots.depth_profile(ax, np.ones((3, 4)), [0, 1])
+
+
+def test_maps_and_grids(ax):
     z = np.array([[1.0, np.nan], [0.0, 10.0]])
     plots.heat_map(ax, [1, 2], [3, 4], z, label="distance")
     assert ax.collections[-1].get_array().mask.tolist() == [

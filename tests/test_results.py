@@ -131,5 +131,30 @@ def test_what_is_kept_is_not_computed_again(tmp_path):
         kept(tmp_path, "piece", once)
 
 
+def test_damaged_pieces_are_read_or_refused_in_one_line(tmp_path):
+    def never():
+        raise AssertionError("computed again")
+
+    numbers = {"row": np.sin(np.arange(64.0)), "steps": np.arange(5)}
+    kept(tmp_path, "piece", lambda: numbers)
+    path, rng, refusals = tmp_path / "piece.npz", np.random.default_rng(0), []
+    content = path.read_bytes()
+    pieces = [content[:end] for end in (0, 5, 60, len(content) // 2, len(content) - 1)]
+    for n in range(300):
+        damaged = bytearray(content)
+        # in the middle, or among the headers at both ends
+        place = rng.integers(len(content)) if n % 2 else rng.integers(-150, 150)
+        damaged[place] = rng.integers(256)
+        pieces.append(bytes(damaged))
+    for piece in pieces:
+        path.write_bytes(piece)
+        try:
+            kept(tmp_path, "piece", never)
+        except ValueError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 50
+    assert all("is not readable" in line and "\n" not in line for line in refusals)
+
+
 def test_nothing_is_kept_without_a_place():
     assert kept(None, "piece", lambda: {"row": 1})["row"] == 1

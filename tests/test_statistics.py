@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deeplimits import statistics
+from deeplimits import regularity, statistics
 
 
 def test_slope_of_an_exact_power_law():
@@ -69,6 +69,17 @@ def test_p_variation_is_the_maximum_over_all_subsets():
         )
 
 
+@pytest.mark.parametrize("size", [1e-9, 1e9])
+def test_p_variation_tends_to_the_largest_distance(size):
+    """No power overflows: of equal points it is zero."""
+    weights = size * jr.normal(jr.key(3), (9, 2))
+    gaps = np.asarray(weights)[:, None] - np.asarray(weights)[None]
+    largest = np.linalg.norm(gaps, axis=-1).max()
+    found = statistics.p_variation(weights, 400.0)
+    assert float(found) == pytest.approx(largest, rel=1e-2)
+    assert float(statistics.p_variation(jnp.ones((9, 2)), 2.0)) == 0
+
+
 def test_depth_distance_is_exact_for_any_two_depths():
     a, b = jr.normal(jr.key(1), (4, 3)), jr.normal(jr.key(2), (6, 3))
     # both are constant on twelfths of depth
@@ -86,7 +97,26 @@ def test_depth_distance_is_exact_for_any_two_depths():
             lambda: statistics.loglog_slope([1, 2, 4], [1, np.nan, 2]),
             "positive, finite",
         ),
-        (lambda: statistics.loglog_slope([1, 2], [1, 2]), "three points: 2"),
+        (lambda: statistics.loglog_slope([1, 2], [1, 2]), "three different x: 2"),
+        (
+            lambda: statistics.loglog_slope([1, 1, 1, 2, 2], np.ones(5)),
+            "three different x: 2 lie",
+        ),
+        (lambda: statistics.loglog_slope([1, 2, np.nan, 4], np.ones(4)), "x is not"),
+        (
+            lambda: statistics.loglog_slope([1, 2, 4], [1, 2, 3], level=95),
+            "level must lie strictly between 0 and 1: got 95",
+        ),
+        (lambda: statistics.mean_interval([1.0, 2.0], level=1.0), "level must lie"),
+        (
+            lambda: regularity.regularity(np.ones((16, 2)), level=0.0),
+            "level must lie",
+        ),
+        (
+            lambda: regularity.variogram(np.ones((8, 2)), [1, 5]),
+            "a lag between 1 and 4 in 8 layers: got 5",
+        ),
+        (lambda: statistics.p_variation(jnp.ones((3, 2)), np.inf), "got inf"),
         (lambda: statistics.loglog_slope([1, 2, 4], [1, 2]), r"\(3,\), \(2,\)"),
         (lambda: statistics.loglog_slope([1, 2, 4], np.ones((1, 3))), "two rows"),
         (lambda: statistics.mean_interval([1.0]), "two or more"),

@@ -210,6 +210,32 @@ def test_members_and_examples_are_spread_over_the_devices():
     assert done.returncode == 0, done.stderr
 
 
+AS_IN_USE = """
+import jax, jax.numpy as jnp, jax.random as jr, optax
+from deeplimits import residual, training
+
+model = residual.ResNet(residual.OneLayer(0.3 * jr.normal(jr.key(0), (4, 3, 3))))
+x, y = jr.normal(jr.key(1), (2, 5, 3))
+rule = optax.chain(training.depth_factor(), optax.adam(0.01))
+run = training.train(model, (x, y), training.mean_square, rule, 30).finished()
+assert run.losses.dtype == run.model.block.weight.dtype == "float32"
+assert run.losses[-1] < run.losses[0]
+try:
+    training.train(model, (x, y[:, :1]), training.mean_square, rule, 1)
+except ValueError as error:
+    assert "the outputs' shape (5, 3): got (5, 1)" in str(error), error
+else:
+    raise AssertionError("targets of another shape")
+"""
+
+
+def test_training_in_the_default_configuration():
+    """Float32 and promotion as JAX has them, no check of annotations."""
+    command = [sys.executable, "-c", AS_IN_USE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_frozen_maps_do_not_move():
     maps = {"encoder": Matrix(jnp.eye(3)), "decoder": Matrix(jnp.eye(3))}
     network, data = problem(key=jr.key(8), **maps)

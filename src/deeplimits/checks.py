@@ -1,10 +1,24 @@
-"""The check that several modules share: arrays that must be finite."""
+"""The checks that several modules share."""
+
+from collections.abc import Iterable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import PyTree
+
+
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise `ValueError` for a name that is not among the known ones."""
+    if name not in (names := list(known)):
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(names)}.")
+
+
+def require_level(level: float) -> None:
+    """Raise `ValueError` for a level of confidence that is no probability."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie strictly between 0 and 1: got {level}.")
 
 
 def require_finite(name: str, tree: PyTree) -> None:

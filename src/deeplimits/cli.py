@@ -16,6 +16,7 @@ from . import (
     diagnosis,
     experiments,
     exports,
+    files,
     images,
     ledger,
     reports,
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"deeplimits: {error}", file=sys.stderr)
         return 2
 
@@ -91,24 +92,48 @@ def _claims(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     experiment = experiments.find(options.experiment)
     config = _configure(experiment, options)
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(
+            f"--seed must lie between 0 and {2**32 - 1}: got {options.seed}."
+        )
     if options.double:
         jax.config.update("jax_enable_x64", True)
     identity = _identity(experiment.name, config, options)
     path = options.output or Path("runs", experiment.name, f"{identity}.nc")
     if path.exists():
-        results.load(path)
+        _require_same(path, experiment.name, config, options.seed)
         print(f"{path} is there already: move it away to run again.")
         return 0
+    files.require_writable(path)
     scratch = Path("runs", ".unfinished", identity)
+    if scratch.exists() and results.commit().endswith("+"):
+        warning = (
+            "going on, with code that differs from its commit: it may have changed"
+        )
+        print(f"deeplimits: {warning}.", file=sys.stderr)
     start = time.perf_counter()
     dataset = experiment.run(
         config, key=jr.key(options.seed), scratch=scratch, progress=True
     )
     seconds = time.perf_counter() - start
+    dataset = dataset.assign_attrs(experiment=experiment.name)
     results.save(dataset, path, config=config, seed=options.seed, wall_seconds=seconds)
     shutil.rmtree(scratch, ignore_errors=True)
     print(path)
     return 0
+
+
+def _require_same(path: Path, name: str, config: Any, seed: int) -> None:
+    """`ValueError` where the file holds another computation, as far as it says."""
+    config = results.config_json(config)
+    wanted = {"experiment": name, "config": config, "seed": str(seed)}
+    found = results.load(path).attrs
+    differing = [key for key in wanted if found.get(key, wanted[key]) != wanted[key]]
+    if differing:
+        raise ValueError(
+            f"{path} holds another computation (its {', '.join(differing)} differs): "
+            "name another file, or move it away."
+        )
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -135,17 +160,15 @@ def _configure(experiment: experiments.Experiment, options: argparse.Namespace) 
             raise ValueError(f"--set needs KEY=VALUE: got {text!r}.")
         assignments[name] = value
     if options.seeds is not None:
-        if options.seeds < 1:
-            raise ValueError(f"--seeds must be positive: got {options.seeds}.")
         assignments["seeds"] = str(options.seeds)
     return experiments.override(experiment.preset(options.profile), assignments)
 
 
 def _identity(name: str, config: Any, options: argparse.Namespace) -> str:
-    """A file name for one computation: the same for the same numbers."""
+    """A file name for one computation: the same for the same numbers and code."""
     text = f"{name} {results.config_json(config)} {options.seed}"
     dtype = "float64" if jax.config.read("jax_enable_x64") else "float32"
-    code = f"{dtype} {__version__} {results.lock_hash()}"
+    code = f"{dtype} {__version__} {results.lock_hash()} {results.commit()}"
     digest = hashlib.sha256(f"{text} {code}".encode()).hexdigest()
     return f"{options.profile}-{digest[:10]}"
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .checks import require_finite, require_known
 from .initialisation import Path, PiecewiseConstant, PiecewiseLinear, along_path
 from .residual import Activation, OneLayer, OuterLayer, ResNet, named_activation
 
@@ -49,6 +50,7 @@ class NeuralODE(eqx.Module):
             raise ValueError(f"steps must be positive: got {steps}.")
         controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
         start = self.encoder(x)
+        times = jnp.asarray(times, start.dtype)
         zero, one = jnp.zeros((), start.dtype), jnp.ones((), start.dtype)
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(lambda s, h, block_at: block_at(s)(h)),
@@ -58,7 +60,7 @@ class NeuralODE(eqx.Module):
             dt0=None if steps is None else one / steps,
             y0=start,
             args=self.block_at,
-            saveat=diffrax.SaveAt(ts=times.astype(start.dtype)),
+            saveat=diffrax.SaveAt(ts=times),
             stepsize_controller=controller
             if steps is None
             else diffrax.ConstantStepSize(),
@@ -81,9 +83,7 @@ def from_network(network: ResNet, interpolation: str = "linear") -> NeuralODE:
     Raises `ValueError` for an interpolation that is not known, and for a network with
     another step, whose limit (if any) is not this ODE.
     """
-    if interpolation not in INTERPOLATIONS:
-        known = ", ".join(INTERPOLATIONS)
-        raise ValueError(f"unknown interpolation {interpolation!r}; known: {known}.")
+    require_known("interpolation", interpolation, INTERPOLATIONS)
     if network.beta != 1 or network.scale is not None:
         raise ValueError(
             f"only a network with step 1/L has this limit: got beta={network.beta}, "
@@ -165,9 +165,16 @@ class OneLayerSDE(eqx.Module):
         activation: str | Activation = "tanh",
         corrected: bool = True,
     ):
-        if std_matrix < 0 or std_bias < 0:
+        if matrix.shape != bias.shape * 2 or bias.ndim != 1:
             raise ValueError(
-                f"deviations must not be negative: {std_matrix=}, {std_bias=}."
+                f"matrix must be (d, d) and bias (d,): got {matrix.shape}, "
+                f"{bias.shape}."
+            )
+        require_finite("matrix or the bias", (matrix, bias))
+        if not (0 <= std_matrix < np.inf and 0 <= std_bias < np.inf):
+            raise ValueError(
+                "deviations must not be negative, and finite: "
+                f"{std_matrix=}, {std_bias=}."
             )
         self.activation = named_activation(activation)
         value, slope, curvature = _at_zero(self.activation)

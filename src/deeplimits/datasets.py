@@ -109,13 +109,15 @@ def untrained_embedding(
     uniform on $\pm\text{fan-in}^{-1/2}$ (PyTorch's initialisation), on the pixels
     as they are, 0 to 255. The embedding of MNIST of `cohen2021`.
     """
+    if images.shape[1:] != (1, 28, 28):
+        raise ValueError(f"images must be (n, 1, 28, 28): got {images.shape}.")
     first_key, second_key = jr.split(key)
     hidden = jnp.asarray(images, float)
     for size, layer_key in ((5, first_key), (3, second_key)):
         draws = jr.uniform(layer_key, (size**2 + 1,), minval=-1 / size, maxval=1 / size)
         kernel = draws[:-1].reshape(1, 1, size, size)
         hidden = jax.lax.conv(hidden, kernel, (2, 2), "VALID") + draws[-1]
-    return _unit(hidden.reshape(-1, 25))
+    return _unit(hidden.reshape(len(images), 25))
 
 
 def embedded_digits(
@@ -125,6 +127,10 @@ def embedded_digits(
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "n 25"], Float[Array, "n 25"]]:
     """`untrained_embedding`, and as targets 25 numbers with a 1 at the class."""
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"every image needs one class: {images.shape} and {labels.shape}."
+        )
     if not ((labels >= 0) & (labels < 25)).all():
         raise ValueError("classes must lie between 0 and 24.")
     return untrained_embedding(images, key=key), jax.nn.one_hot(labels, 25)

@@ -28,6 +28,8 @@ def is_right(name: str, value: Any) -> bool:
     r"""Whether $|v - a| \le \text{atol} + \text{rtol}\,|a|$ in every entry."""
     entry = _entry(name)
     answer, value = np.asarray(entry["answer"]), np.asarray(value)
+    if value.dtype.kind not in "biuf":
+        raise ValueError(f"exercise {name!r} wants numbers: got {value.tolist()!r}.")
     if value.shape != answer.shape:
         raise ValueError(
             f"exercise {name!r} wants shape {answer.shape}, got {value.shape}."

@@ -20,7 +20,6 @@ A file called `depth-64` must hold 64 layers. The format `.safetensors` is eight
 of length, a header in JSON and the arrays' bytes: reading it takes no package.
 """
 
-import io
 import json
 import math
 import os
@@ -29,6 +28,8 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+
+from .files import read_npz
 
 Weights = dict[str, np.ndarray]
 
@@ -93,15 +94,9 @@ def _check_array(array: np.ndarray, name: str) -> None:
 
 def _npz(path: Path) -> Weights:
     try:
-        file = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("one array without a name")
-        return {name: file[name] for name in file.files}
-    except Exception as error:  # zipfile, zlib and numpy raise what the bytes provoke
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "pickle" in reason.lower():
-            reason = "it holds pickled objects, or is no .npz file"
-        raise ValueError(f"{path} cannot be read: {reason}.") from error
+        return read_npz(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
 
 
 def _safetensors(path: Path) -> Weights:

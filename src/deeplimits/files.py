@@ -3,7 +3,6 @@
 import contextlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,40 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def require_writable(path: str | os.PathLike) -> None:
+    """Raise `ValueError` where no file can be written at `path`; make its folder."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error}).") from error
+
+
+def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file.
+
+    Raises `ValueError`, with the reason alone and in one line, for a damaged file and
+    for pickled objects.
+    """
+    try:
+        with open(path, "rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("one array without a name")
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile, zlib and numpy raise what the bytes provoke
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "pickle" in reason.lower():
+            reason = "it holds pickled objects, or is no .npz file"
+        raise ValueError(reason) from error
+
+
+def checkpoint(scratch: str | os.PathLike | None, name: str) -> Path | None:
+    """The file that the run called `name` resumes from, if any is wanted."""
+    return None if scratch is None else Path(scratch) / f"{name}.npz"
+
+
 def kept(
     scratch: str | os.PathLike | None,
     name: str,
@@ -42,18 +75,17 @@ def kept(
     A run made of such pieces goes on where it was killed. Raises `ValueError` for a
     file that cannot be read.
     """
-    if scratch is None:
+    path = checkpoint(scratch, name)
+    if path is None:
         return {key: np.asarray(value) for key, value in compute().items()}
-    path = Path(scratch) / f"{name}.npz"
     if not path.exists():
         found = {key: np.asarray(value) for key, value in compute().items()}
         with atomic(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, allow_pickle=False, **found)
         return found
     try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return read_npz(path)
+    except ValueError as error:
         raise ValueError(
             f"{path} is not readable ({error}): delete it to compute it again."
         ) from error

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from .checks import require_known
 from .files import atomic
 
 Pixels = UInt8[np.ndarray, "images channels height width"]
@@ -148,8 +149,7 @@ LOADERS: dict[str, Callable[..., Images]] = {
 
 def fetch(name: str) -> Images:
     """The set called `name`, from the network where it is not on this machine."""
-    if name not in LOADERS:
-        raise ValueError(f"unknown data set {name!r}; known: {', '.join(LOADERS)}.")
+    require_known("data set", name, LOADERS)
     return LOADERS[name](download=True)
 
 

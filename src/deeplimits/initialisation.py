@@ -28,6 +28,11 @@ def _check(depth: int, shape: Shape) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def _check_std(std: float) -> None:
+    if not 0 <= std < math.inf:
+        raise ValueError(f"std must not be negative, and finite: got {std}.")
+
+
 def _drawn(
     sampler: Callable[..., Array], key: PRNGKeyArray, shape: Shape, **options
 ) -> Float[Array, "..."]:
@@ -40,6 +45,7 @@ def independent(
     depth: int, shape: Shape, *, std: float = 1.0, key: PRNGKeyArray
 ) -> Float[Array, "depth ..."]:
     r"""Independent layers, $Z_k \sim \mathcal{N}(0, \mathrm{std}^2)$ entrywise."""
+    _check_std(std)
     return std * _drawn(jr.normal, key, (depth, *_check(depth, shape)))
 
 
@@ -47,6 +53,7 @@ def tied(
     depth: int, shape: Shape, *, std: float = 1.0, key: PRNGKeyArray
 ) -> Float[Array, "depth ..."]:
     r"""One draw for all layers, $Z_k = Z \sim \mathcal{N}(0, \mathrm{std}^2)$."""
+    _check_std(std)
     layer = std * _drawn(jr.normal, key, _check(depth, shape))
     return jnp.broadcast_to(layer, (depth, *layer.shape))
 
@@ -72,7 +79,9 @@ def uniform(
     Their variance is $1/\text{fan-in}$, and the fan-in is the last size of `shape`.
     Source: `marion2025`.
     """
-    bound = (3 / _check(depth, shape)[-1]) ** 0.5
+    if not _check(depth, shape):
+        raise ValueError("uniform takes the fan-in from shape: got ().")
+    bound = (3 / shape[-1]) ** 0.5
     return _drawn(jr.uniform, key, (depth, *shape), minval=-bound, maxval=bound)
 
 
@@ -167,6 +176,7 @@ class SmoothPath(eqx.Module):
     ):
         if not 0.01 <= length_scale < float("inf"):
             raise ValueError(f"length_scale must be at least 0.01: got {length_scale}.")
+        _check_std(std)
         mean = (0.5 / length_scale) ** 2
         terms = int(mean + 9 * mean**0.5 + 30)
         self.coefficients = std * _drawn(jr.normal, key, (terms, *_check(1, shape)))
@@ -216,6 +226,9 @@ class PiecewiseConstant(eqx.Module):
 
     layers: PyTree[Shaped[Array, "depth ..."]]
 
+    def __check_init__(self):
+        _check_depths(self.layers)
+
     def __call__(self, s: Float[Array, ""]) -> PyTree:
         index, _ = _cell(self.layers, s)
         return jax.tree.map(lambda z: z[index], self.layers)
@@ -229,6 +242,9 @@ class PiecewiseLinear(eqx.Module):
 
     layers: PyTree[Shaped[Array, "depth ..."]]
 
+    def __check_init__(self):
+        _check_depths(self.layers)
+
     def __call__(self, s: Float[Array, ""]) -> PyTree:
         index, fraction = _cell(self.layers, s)
 
@@ -237,6 +253,15 @@ class PiecewiseLinear(eqx.Module):
             return z[index] + fraction * (following - z[index])
 
         return jax.tree.map(between, self.layers)
+
+
+def _check_depths(layers: PyTree) -> None:
+    depths = {leaf.shape[:1] for leaf in jax.tree.leaves(layers)}
+    if len(depths) != 1 or not all(min(depths)):
+        raise ValueError(
+            "layers need one common depth of at least 1 as leading axis: got "
+            f"{sorted(depths)}."
+        )
 
 
 def _cell(layers: PyTree, s: Float[Array, ""]) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ where $E$ is the expected range; anything else is undecided, and an error.
 """
 
 import ast
+import contextlib
 import json
 import math
 from collections import Counter
@@ -79,6 +80,7 @@ class Claim:
 
     @property
     def attempted(self) -> bool:
+        """Whether there is a measurement to judge the claim by."""
         return self.verdict != "not attempted"
 
 
@@ -90,6 +92,8 @@ def _significant(value: Any, digits: int) -> Any:
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, bool | int | str):
         return value
+    if not math.isfinite(value):
+        raise ValueError(f"a record holds finite numbers: got {value}.")
     return float(f"{float(value):.{digits}g}")
 
 
@@ -118,6 +122,16 @@ def measure(claim: str, value: Any, low: Any, high: Any, *, digits: int = 4) -> 
 
 
 # ----------------------------------------------------------------- from the records
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a damaged file provokes becomes an error that names the file."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise LedgerError(f"{path} cannot be read ({reason}).") from error
 
 
 def _outputs(notebook: Path | Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -150,16 +164,18 @@ def _measurement(source: str, found: Mapping[str, Any]) -> Measurement:
 
 
 def _in_record(path: Path) -> list[tuple[str, Measurement]]:
-    found = values(path)
-    return [(name, _measurement(path.stem, found[name])) for name in _measured(path)]
+    with _reading(path):
+        found, names = values(path), _measured(path)
+        return [(name, _measurement(path.stem, found[name])) for name in names]
 
 
 def _in_result(path: Path, root: Path) -> list[tuple[str, Measurement]]:
     from . import results  # only where there is an archive to read
 
     source = path.relative_to(root).as_posix()
-    claims = json.loads(results.load(path).attrs.get("claims", "{}"))
-    return [(name, _measurement(source, m)) for name, m in claims.items()]
+    with _reading(path):
+        claims = json.loads(results.load(path).attrs.get("claims", "{}"))
+        return [(name, _measurement(source, m)) for name, m in claims.items()]
 
 
 def measurements(root: Path) -> list[tuple[str, Measurement]]:
@@ -253,8 +269,9 @@ def parse(entry: Any, position: int = 0) -> Claim:
 def load(root: Path | None = None) -> list[Claim]:
     """All claims of the book at `root`, in the order of the file."""
     root = find_root() if root is None else Path(root)
-    text = (root / "book" / "claims.yml").read_text(encoding="utf-8")
-    entries = yaml.safe_load(text) or []
+    path = root / "book" / "claims.yml"
+    with _reading(path):
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
     if not isinstance(entries, list):
         raise LedgerError("claims.yml: one list of claims is needed.")
     claims = [parse(entry, i) for i, entry in enumerate(entries, 1)]

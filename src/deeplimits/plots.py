@@ -103,10 +103,11 @@ def depth_profile(ax: Axes, values: ArrayLike, times: ArrayLike, **style) -> Axe
     values = np.asarray(values, float)
     s = np.arange(values.shape[1]) / values.shape[1]
     options: dict[str, Any] = {"marker": "none", "linestyle": "-"} | style
-    for row, colour in zip(values, shades(len(values)), strict=True):
-        ax.plot(s, row, color=colour, **options)
+    times = np.asarray(times, float)
     norm = Normalize(float(np.min(times)), float(np.max(times)))
     ramp = ListedColormap(shades(256))
+    for row, colour in zip(values, ramp(norm(times)), strict=True):
+        ax.plot(s, row, color=colour, **options)
     mappable = ScalarMappable(norm, ramp)
     ax.figure.colorbar(mappable, ax=ax, label="iteration")
     ax.set_xlabel("depth-time $s = k/L$")

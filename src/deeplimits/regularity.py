@@ -22,6 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from .checks import require_level
+
 FINE = (1, 2, 4)
 _GROUPS = 16
 
@@ -35,7 +37,15 @@ class Regularity(NamedTuple):
 
 
 def second_differences(weights: np.ndarray, lag: int, *, order: int = 2) -> np.ndarray:
-    """The differences of order two (or another) of the cumulative sum, squared."""
+    """The differences of order two (or another) of the cumulative sum, squared.
+
+    Raises `ValueError` for a lag that does not fit into the depth.
+    """
+    if lag < 1 or order * lag > len(weights):
+        raise ValueError(
+            f"differences of order {order} need a lag between 1 and "
+            f"{len(weights) // order} in {len(weights)} layers: got {lag}."
+        )
     rows = np.asarray(weights, float).reshape(len(weights), -1)
     rows = rows - rows[:1]  # changes nothing, but tied layers give zero exactly
     sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])
@@ -64,6 +74,7 @@ def regularity(
     entries, whichever is wider: the first allows for entries that move together.
     Infinitely wide where $V$ vanishes without one of the groups.
     """
+    require_level(level)
     # stretches of eight layers or more: shorter ones vary too little by chance
     stretches = min(max(len(weights) // 8, 2), 8)
     squares = [second_differences(weights, m, order=order) for m in lags]

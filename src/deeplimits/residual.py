@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .checks import require_known
+
 Activation = Callable[[Array], Array]
 
 
@@ -46,10 +48,7 @@ def named_activation(name: str | Activation) -> Activation:
     """
     if callable(name):
         return name
-    if name not in ACTIVATIONS:
-        raise ValueError(
-            f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}."
-        )
+    require_known("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]
 
 

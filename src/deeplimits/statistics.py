@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from .checks import require_finite
+from .checks import require_finite, require_level
 
 
 class Slope(NamedTuple):
@@ -37,16 +37,21 @@ def loglog_slope(
     For one series `y` the interval is that of the regression; for repeats, `y` of
     shape `(repeats, points)`, it is Student's interval of the repeats' own slopes.
     Only the points with `window[0] <= x <= window[1]` are used. Raises `ValueError`
-    for values that are not positive and finite, and for fewer than three points.
+    for values that are not positive and finite, and for fewer than three different x.
     """
+    require_level(level)
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.ndim != 1 or y.shape[-1:] != x.shape or y.ndim > 2:
         raise ValueError(f"x must be (n,) and y (n,) or (m, n): {x.shape}, {y.shape}.")
+    if not np.isfinite(x).all():
+        raise ValueError("a log-log slope needs positive, finite values: x is not.")
     low, high = (-np.inf, np.inf) if window is None else window
     inside = (x >= low) & (x <= high)
     x, y = x[inside], y[..., inside]
-    if np.unique(x).size < 3:
-        raise ValueError(f"a slope needs three points: {x.size} lie in {window=}.")
+    if (different := np.unique(x).size) < 3:
+        raise ValueError(
+            f"a slope needs three different x: {different} lie in {window=}."
+        )
     if not (np.isfinite(y).all() and (y > 0).all() and (x > 0).all()):
         raise ValueError("a log-log slope needs positive, finite values.")
     return _fit(np.log(x), np.log(y), level)
@@ -73,6 +78,7 @@ def mean_interval(
     samples: ArrayLike, *, level: float = 0.95
 ) -> tuple[float, float, float]:
     """The mean of independent samples and Student's interval: `(mean, low, high)`."""
+    require_level(level)
     samples = np.asarray(samples, float)
     if samples.ndim != 1 or samples.size < 2 or not np.isfinite(samples).all():
         raise ValueError(
@@ -154,18 +160,25 @@ def p_variation(weights: Float[Array, "depth ..."], p: float) -> Float[Array, ""
     by dynamic programming over the last chosen layer. Bounded in $L$ for weights that
     converge to a path of finite $p$-variation.
     """
-    if not p >= 1:
-        raise ValueError(f"p must be at least 1: got {p}.")
+    if not 1 <= p < np.inf:
+        raise ValueError(f"p must be at least 1, and finite: got {p}.")
     points = _flat(weights)
     layers = jnp.arange(points.shape[0])
 
+    def distances(point):
+        return jnp.linalg.norm(points - point[None], axis=1)
+
+    # the largest distance becomes one, so that no power can overflow
+    size = jax.lax.map(lambda point: distances(point).max(), points).max()
+    size = jnp.where(size > 0, size, 1)
+
     def extend(best, k):
-        distances = jnp.linalg.norm(points - points[k][None], axis=1)
-        candidates = jnp.where(layers < k, best + distances**p, 0)
+        powers = (distances(points[k]) / size) ** p
+        candidates = jnp.where(layers < k, best + powers, 0)
         return best.at[k].set(candidates.max()), None
 
     best, _ = jax.lax.scan(extend, jnp.zeros(points.shape[0], points.dtype), layers)
-    return best.max() ** (1 / p)
+    return size * best.max() ** (1 / p)
 
 
 def depth_distance(

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
 from .checks import require_finite
-from .files import atomic
+from .files import atomic, read_npz
 
 Loss = Callable[[Any, Any, PRNGKeyArray | None], Float[Array, ""]]
 
@@ -425,10 +424,10 @@ class _Checkpoint(NamedTuple):
         if self.path is None or not self.path.exists():
             return state, []
         try:
-            with open(self.path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-                found = str(file["signature"])
-                arrays = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            file = read_npz(self.path)
+            found = str(file["signature"])
+            arrays = [file[f"arr_{i}"] for i in range(len(file) - 1)]
+        except (KeyError, ValueError) as error:
             raise ValueError(
                 f"{self.path} is not a readable checkpoint ({error}): delete it to "
                 "start the run again."

@@ -1,5 +1,6 @@
 """The experiments of the papers, by name: each package adds its own list here."""
 
+from ..checks import require_known
 from . import cohen2021, marion2024, marion2025
 from .registry import PROFILES, Experiment, override
 
@@ -17,7 +18,5 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 def find(name: str) -> Experiment:
     """The experiment of that name; `ValueError` names the known ones."""
-    if name not in EXPERIMENTS:
-        known = ", ".join(EXPERIMENTS)
-        raise ValueError(f"unknown experiment {name!r}; known: {known}.")
+    require_known("experiment", name, EXPERIMENTS)
     return EXPERIMENTS[name]

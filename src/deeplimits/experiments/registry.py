@@ -8,6 +8,9 @@ from typing import Any
 import jax
 import xarray as xr
 
+from ..checks import require_known
+
+_COUNTS = ("seeds", "repetitions", "networks", "draws", "ode_draws")
 PROFILES = ("smoke", "book", "paper")
 
 
@@ -61,30 +64,35 @@ class Experiment:
 
     def preset(self, profile: str) -> Any:
         """The configuration of that profile."""
-        if profile not in self.presets:
-            known = ", ".join(self.presets)
-            raise ValueError(f"unknown profile {profile!r}; known: {known}.")
+        require_known("profile", profile, self.presets)
         return self.presets[profile]
 
 
 def override(config: Any, assignments: Mapping[str, str]) -> Any:
     """A configuration with fields replaced by values given as text.
 
-    A tuple is written `2,16,64`. Raises `ValueError` for an unknown field and for a
-    value of another type than the field's present one.
+    A tuple is written `2,16,64`, or `tied,independent`. Raises `ValueError` for an
+    unknown field, for a value of another type than the field's present one, for a
+    tuple without entries, and for a number of repeats that is not positive.
     """
-    known = {field.name for field in dataclasses.fields(config)}
+    known = sorted(field.name for field in dataclasses.fields(config))
     for name in assignments:
-        if name not in known:
-            options = ", ".join(sorted(known))
-            raise ValueError(f"unknown parameter {name!r}; known: {options}.")
+        require_known("parameter", name, known)
     changes = {n: _parse(n, t, getattr(config, n)) for n, t in assignments.items()}
+    for name, value in changes.items():
+        if value == ():
+            raise ValueError(f"{name} needs at least one entry: got none.")
+        if name in _COUNTS and value < 1:
+            raise ValueError(f"{name} must be positive: got {value}.")
     return dataclasses.replace(config, **changes)
 
 
 def _parse(name: str, text: str, present: Any) -> Any:
     if isinstance(present, str):
         return text
+    if isinstance(present, tuple) and present and isinstance(present[0], str):
+        parts = (part.strip(" '\"") for part in text.strip("() ").split(","))
+        return tuple(part for part in parts if part)
     try:
         value = ast.literal_eval(f"({text},)" if isinstance(present, tuple) else text)
     except (ValueError, SyntaxError):

@@ -95,8 +95,7 @@ def fit(
         )
 
     def last(state: _State) -> Float[Array, ""]:
-        start = state.losses.at[0].get() * 0 + jnp.inf
-        return jnp.where(state.epoch > 0, state.losses[state.epoch - 1], start)
+        return jnp.where(state.epoch > 0, state.losses[state.epoch - 1], jnp.inf)
 
     def unfinished(state: _State) -> Array:
         small = last(state) < rule.loss

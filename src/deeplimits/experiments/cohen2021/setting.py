@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ... import datasets
+from ...checks import require_known as require
 from ...residual import OneLayer, ResNet
 
 DELTAS = ("shared", "layer")
@@ -21,12 +22,6 @@ OPTIMISERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
 
 Pairs = tuple[Float[Array, "*n d"], Float[Array, "*n d"]]
 Sets = tuple[Any, Any]  # two Pairs, of different sizes
-
-
-def require(what: str, name: str, known) -> None:
-    """`ValueError` for a name that is not among the known ones."""
-    if name not in known:
-        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}.")
 
 
 def network(

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, PRNGKeyArray
 
-from ... import training
+from ... import files, training
 from ...residual import OneLayer, ResNet
 from . import setting
 
@@ -113,7 +113,7 @@ def _run(config, half_depth, scratch, progress) -> dict[str, np.ndarray]:
             every=config.every,
             trainable=_only_weights,
             progress=progress,
-            checkpoint=setting.checkpoint(scratch, f"half-depth-{half_depth}"),
+            checkpoint=files.checkpoint(scratch, f"half-depth-{half_depth}"),
         )
         .finished()
         .records

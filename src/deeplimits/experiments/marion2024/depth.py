@@ -7,7 +7,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, PRNGKeyArray
 
-from ... import training
+from ... import files, training
+from ...checks import require_known
 from ...residual import ResNet
 from . import setting
 
@@ -26,9 +27,7 @@ class SuccessiveDistance:
 
 
 def _chosen(config, variant: str, key: PRNGKeyArray) -> setting.Setting:
-    if variant not in setting.VARIANTS:
-        known = ", ".join(setting.VARIANTS)
-        raise ValueError(f"unknown variant {variant!r}; known: {known}.")
+    require_known("variant", variant, setting.VARIANTS)
     if variant == "script":
         return setting.script(2, config.n, config.d, config.m)
     return setting.equation(config.n, config.d, config.m, key=key)
@@ -54,7 +53,7 @@ def successive_distance(
             record=setting.distances,
             trainable=training.only_layers,
             progress=progress,
-            checkpoint=setting.checkpoint(scratch, f"{variant}-{depth}"),
+            checkpoint=files.checkpoint(scratch, f"{variant}-{depth}"),
         ).finished()
         return xr.Dataset({k: ("iteration", v) for k, v in run.records.items()})
 
@@ -154,7 +153,7 @@ def _against_reference(
             every=config.every,
             trainable=training.only_layers,
             progress=progress,
-            checkpoint=setting.checkpoint(scratch, f"{precision}-{depth}"),
+            checkpoint=files.checkpoint(scratch, f"{precision}-{depth}"),
         ).finished()
         return run.records.outer, run.records.inner
 

@@ -11,10 +11,10 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import datasets, initialisation, training
+from ... import datasets, files, initialisation, training
+from ...checks import require_known
 from ...residual import Convolution, ResNet, convolve
 from ...statistics import successive_distances
-from . import setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +55,7 @@ def network(config: Digits, law: str, activation: str, *, key: PRNGKeyArray) -> 
     """The first convolution of each block by `law`, the second zero."""
     stem_key, layer_key, head_key = jr.split(key, 3)
     laws = {"tied": initialisation.tied, "independent": initialisation.independent}
+    require_known("initialisation", law, laws)
     c = config.channels
     std = (2 / (9 * c)) ** 0.5
     first = laws[law](config.depth, (c, c, 3, 3), std=std, key=layer_key)
@@ -92,10 +93,10 @@ def digits(
             config.steps,
             every=config.steps,
             progress=progress,
-            checkpoint=setting.checkpoint(scratch, f"{law}-{activation}-{seed}"),
+            checkpoint=files.checkpoint(scratch, f"{law}-{activation}-{seed}"),
             key=batch_key,
         ).finished()
-        return _summary(run.model, train, test) | {"diverged": run.diverged}
+        return _summary(run.model, train, test)
 
     rows = [
         [

@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import datasets, training
+from ... import datasets, files, training
 from ... import initialisation as laws
+from ...checks import require_known
 from ...residual import ResNet, TwoLayer
 from . import setting
 
@@ -37,14 +38,12 @@ class Initialisation:
 def _inner(
     config: Initialisation, law: str, depth: int, key: PRNGKeyArray
 ) -> Float[Array, "depth m d"]:
+    require_known("initialisation", law, INITIALISATIONS)
     shape = (config.m, config.d)
     if law == "tied":
         return laws.tied(depth, shape, key=key)
     if law == "independent":
         return laws.independent(depth, shape, key=key)
-    if law != "smooth":
-        known = ", ".join(INITIALISATIONS)
-        raise ValueError(f"unknown initialisation {law!r}; known: {known}.")
     return laws.smooth(depth, shape, length_scale=config.length_scale, key=key)
 
 
@@ -103,7 +102,7 @@ def _trained(
         trainable=eqx.filter_vmap(training.only_layers),
         ensemble=True,
         progress=progress,
-        checkpoint=setting.checkpoint(scratch, f"{activation}-{depth}"),
+        checkpoint=files.checkpoint(scratch, f"{activation}-{depth}"),
     ).finished()
     return {name: values[:, -1] for name, values in run.records.items()}
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import PRNGKeyArray
 
-from ... import training
+from ... import files, training
 from ...residual import ResNet
 from . import setting
 
@@ -33,6 +33,12 @@ def long_time(
 
     The numbers are those of the public code: `key` is not used.
     """
+    least = min(config.d, config.m)
+    if not (0 <= config.row < least and 0 <= config.column < least):
+        raise ValueError(
+            f"row and column must lie between 0 and {least - 1}, to be entries of "
+            f"both matrices: got {config.row}, {config.column}."
+        )
     chosen = setting.script(0, config.n, config.d, config.m, unused=True)
     optimiser = setting.descent(config.rate)
 
@@ -58,7 +64,7 @@ def long_time(
                 every=config.every,
                 trainable=training.only_layers,
                 progress=progress,
-                checkpoint=setting.checkpoint(scratch, f"depth-{depth}"),
+                checkpoint=files.checkpoint(scratch, f"depth-{depth}"),
             )
             .finished()
             .records

@@ -1,6 +1,5 @@
 """The synthetic experiments' common ground: network, data, loss, gradient descent."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -81,8 +80,3 @@ def distances(model: ResNet) -> dict[str, Float[Array, ""]]:
         "mean_inner": inner.mean(),
         "squares_outer": jnp.sum(outer**2),
     }
-
-
-def checkpoint(scratch: Path | str | None, name: str) -> Path | None:
-    """The file that the run called `name` resumes from, if any is wanted."""
-    return None if scratch is None else Path(scratch) / f"{name}.npz"

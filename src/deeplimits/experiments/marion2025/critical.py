@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
 from ... import files
+from ...checks import require_known
 from ...initialisation import coarsened, fractional_noise
 from ...statistics import mean_interval
 from . import setting
@@ -40,6 +41,7 @@ def critical(
     The networks of a draw are coupled: their weights are increments of one fractional
     Brownian path over grids of different step.
     """
+    require_known("model", config.model, setting.MODELS)
     finest = max(config.depths)
     if any(finest % depth for depth in config.depths):
         raise ValueError(f"every depth must divide the largest: {config.depths}.")

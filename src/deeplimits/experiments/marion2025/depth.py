@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
 from ... import files
+from ...checks import require_known
 from . import setting
 
 QUANTITIES = ("state", "gradient")
@@ -38,6 +39,8 @@ def against_depth(
     One draw of the weights serves all exponents. With smooth weights it serves all
     depths as well, which then sample the same path.
     """
+    require_known("model", config.model, setting.MODELS)
+    require_known("law", config.law, setting.LAWS)
     keys = jr.split(key, config.repetitions)
 
     def row(depth: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
 from ... import files
+from ...checks import require_known
 from . import setting
 
 
@@ -32,6 +33,7 @@ def histogram(
     r"""$\|h_L\|/\|h_0\|$ and $\|p_0\|/\|p_L\|$ of independent uniform networks."""
     if config.draws % config.batch:
         raise ValueError(f"batch must divide draws: {config.batch}, {config.draws}.")
+    require_known("model", config.model, setting.MODELS)
     keys = jr.split(key, (config.draws // config.batch, config.batch))
     law, scale = setting.law("uniform", length_scale=1.0), config.depth**-0.5
 

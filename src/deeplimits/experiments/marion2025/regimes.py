@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
 from ... import files
+from ...checks import require_known
 from ...initialisation import fractional_noise
 from . import setting
 from .depth import QUANTITIES
@@ -46,6 +47,9 @@ def regimes(
     Weights are fractional Gaussian noise over $\sqrt q$. A draw serves a whole row of
     the map, where the paper's code draws afresh in each cell.
     """
+
+    for model in config.models:
+        require_known("model", model, setting.MODELS)
 
     def row(model: str, i: int) -> np.ndarray:
         def compute():

@@ -8,10 +8,12 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ... import initialisation
+from ...checks import require_known
 from ...residual import AbstractBlock, OuterLayer, ResNet, TwoLayer
 
 PARTS = {"res-1": 1, "res-3": 2}  # matrices in a layer
 MODELS = tuple(PARTS)
+LAWS = ("uniform", "smooth")
 INFINITE = 16.0  # what log10 of a ratio counts that overflows, as in the public code
 
 Law = Callable[..., Float[Array, "depth rows columns"]]
@@ -23,8 +25,7 @@ def stacked(
     inner: Float[Array, "depth q q"] | None = None,
 ) -> AbstractBlock:
     r"""The block $V \sigma(h)$ of "res-1" or $V \sigma(W h)$ of "res-3", with ReLU."""
-    if model not in MODELS:
-        raise ValueError(f"unknown model {model!r}; known: {', '.join(MODELS)}.")
+    require_known("model", model, MODELS)
     if inner is None:
         return OuterLayer(outer)
     return TwoLayer(outer, inner, activation="relu", width_factors=False)
@@ -41,6 +42,7 @@ def draws(
     model: str, law: Law, depth: int, width: int, count: int, *, key: PRNGKeyArray
 ) -> Float[Array, "count parts depth q q"]:
     """The weights of `count` blocks, to be unpacked into `stacked`."""
+    require_known("model", model, MODELS)
     weights = law(depth, (count, PARTS[model], width, width), key=key)
     return jnp.moveaxis(weights, 0, 2)
 
@@ -56,12 +58,11 @@ def normalised(noise: Law, **options) -> Law:
 
 def law(name: str, *, length_scale: float) -> Law:
     """Uniform independent weights, or the increments of a smooth Gaussian process."""
+    require_known("law", name, LAWS)
     if name == "uniform":
         return initialisation.uniform
-    if name == "smooth":
-        noise = initialisation.smooth_increments
-        return normalised(noise, length_scale=length_scale)
-    raise ValueError(f"unknown law {name!r}; known: uniform, smooth.")
+    noise = initialisation.smooth_increments
+    return normalised(noise, length_scale=length_scale)
 
 
 def ends(

@@ -15,9 +15,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tqdm import tqdm
 
 from ... import datasets, diagnosis, initialisation, training
+from ...checks import require_known
+from ...files import checkpoint
 from ...residual import Matrix, OuterLayer, ResNet
 from ..marion2024.digits import accuracy
-from ..marion2024.setting import checkpoint
 from . import setting
 
 
@@ -126,14 +127,13 @@ def accuracies(
 
 def handwritten(name: str) -> tuple[Digits, Digits]:
     """Training and test set."""
+    require_known("data", name, ("mnist", "digits"))
     if name == "mnist":
         found = datasets.mnist()
         parts = (found.train, found.train_labels), (found.test, found.test_labels)
         scale = 255.0
-    elif name == "digits":
-        parts, scale = datasets.digits(key=jr.key(0)), 1.0
     else:
-        raise ValueError(f"unknown data {name!r}; known: mnist, digits.")
+        parts, scale = datasets.digits(key=jr.key(0)), 1.0
     train, test = (
         Digits(jnp.asarray(x.reshape(len(x), -1), float) / scale, jnp.asarray(y))
         for x, y in parts
