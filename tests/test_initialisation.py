@@ -11,6 +11,7 @@ import pytest
 from conftest import assert_mean
 
 from deeplimits import initialisation as init
+from deeplimits.checks import require_finite
 
 
 def test_tied_layers_are_equal_and_independent_ones_are_not():
@@ -124,6 +125,17 @@ def test_uniform_weights_have_variance_one_over_fan_in():
     assert float(jnp.abs(samples).max()) <= 0.6**0.5
     assert_mean(samples.ravel() ** 2, 1 / 5)
     assert_mean(samples.ravel(), 0.0)
+
+
+def test_what_is_finite_is_seen_while_another_function_is_traced():
+    still = jnp.asarray([1.0, jnp.nan])
+
+    def traced(x):
+        require_finite("argument", x)  # has no values here: nothing to check
+        require_finite("constant", still)
+
+    with pytest.raises(ValueError, match="the constant holds NaN"):
+        jax.jit(traced)(still)
 
 
 def test_smooth_increments_have_variance_one_and_share_their_path():

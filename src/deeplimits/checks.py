@@ -27,5 +27,9 @@ def require_finite(name: str, tree: PyTree) -> None:
     Inside a transformation of JAX there are no values to look at: nothing is checked.
     """
     for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
-        if not isinstance(leaf, Tracer) and not bool(jnp.isfinite(leaf).all()):
+        if isinstance(leaf, Tracer):
+            continue
+        with jax.ensure_compile_time_eval():  # while another function is traced, too
+            finite = bool(jnp.isfinite(leaf).all())
+        if not finite:
             raise ValueError(f"the {name} holds NaN or infinity: shape {leaf.shape}.")
