@@ -53,6 +53,14 @@ _experiment = partial(Experiment.sized, "cohen2021")
 
 TANH = Scaling()
 RELU = Scaling(activation="relu", delta="layer", loss=1e-2, depths=grid(1.2, 3, 9100))
+_RELU_TREND = Trend(
+    activation="relu",
+    delta="layer",
+    loss=1e-2,
+    beta=0.5,
+    depths=(95, 164, 197, 237, 284, 590, 1020, 2539, 3047, 3657, 4388),
+    windows=((164, 197, 237, 284), (2539, 3047, 3657, 4388)),
+)
 _MNIST = {
     "data": "mnist",
     "depths": (8, 16, 32, 64, 128, 256),
@@ -93,6 +101,14 @@ EXPERIMENTS = [
         _LEAST,
     ),
     _experiment(
+        "relu-depth-slow",
+        "as relu-depth, at a tenth of the learning rate",
+        scaling,
+        replace(RELU, **_SLOW),
+        _BOOK,
+        _LEAST,
+    ),
+    _experiment(
         "tanh-mnist",
         "as tanh-depth, on MNIST through untrained convolutions",
         scaling,
@@ -104,8 +120,8 @@ EXPERIMENTS = [
         "relu-mnist",
         "as relu-depth, on MNIST through untrained convolutions",
         scaling,
-        replace(RELU, **_MNIST),
-        {"depths": (8, 32, 128)},
+        replace(RELU, **_MNIST, seeds=16),
+        {"depths": (8, 32, 128), "seeds": 5},
         _LEAST,
     ),
     _experiment(
@@ -128,14 +144,15 @@ EXPERIMENTS = [
         "relu-trend",
         "as relu-depth: one trend for all depths in place of the weights",
         shared_trend,
-        Trend(
-            activation="relu",
-            delta="layer",
-            loss=1e-2,
-            beta=0.5,
-            depths=(95, 164, 197, 237, 284, 590, 1020, 2539, 3047, 3657, 4388),
-            windows=((164, 197, 237, 284), (2539, 3047, 3657, 4388)),
-        ),
+        _RELU_TREND,
+        _SHARED,
+        _LEAST | {"windows": ((8, 16),), "bins": 8},
+    ),
+    _experiment(
+        "relu-trend-slow",
+        "as relu-trend, at a tenth of the learning rate",
+        shared_trend,
+        replace(_RELU_TREND, **_SLOW, beta=0.75),
         _SHARED,
         _LEAST | {"windows": ((8, 16),), "bins": 8},
     ),
@@ -173,7 +190,7 @@ EXPERIMENTS = [
         "convolution",
         "convolutional networks on handwritten digits: norms against depth",
         convolutional,
-        Convolutional(),
+        Convolutional(seeds=9),
         {"depths": (4, 8, 16), "seeds": 2, "epochs": 10},
         {"depths": (2, 4, 8), "seeds": 2, "channels": 2, "epochs": 1, "batch": 512},
     ),
