@@ -10,7 +10,7 @@ export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
 
 book: $(ready)
 	@$(bin)/python tools/records.py --check || echo "warning: stale records are shown as they are; 'make execute' renews them"
-	$(bin)/jupyter-book build . -W -n --keep-going
+	$(bin)/jupyter-book build . --all -W -n --keep-going
 
 # Records are made on the CPU, so they are compared there.
 test: book
