@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import json
 import shutil
 import sys
 import time
@@ -78,8 +79,8 @@ def _add_diagnose(commands: Any) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    for experiment in experiments.EXPERIMENTS.values():
-        print(f"{experiment.name:34} {experiment.summary}")
+    for name, entry in experiments.index().items():
+        print(f"{name:34} {entry.summary}")
     return 0
 
 
@@ -98,42 +99,24 @@ def _run(options: argparse.Namespace) -> int:
         )
     if options.double:
         jax.config.update("jax_enable_x64", True)
-    identity = _identity(experiment.name, config, options)
-    path = options.output or Path("runs", experiment.name, f"{identity}.nc")
+    key = jr.key(options.seed)
+    identity = experiment.identity(config, key)
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:10]
+    name = f"{options.profile}-{digest}"
+    path = options.output or Path("runs", experiment.name, f"{name}.nc")
     if path.exists():
-        _require_same(path, experiment.name, config, options.seed)
+        results.require_same(identity, results.load(path), path)
         print(f"{path} is there already: move it away to run again.")
         return 0
     files.require_writable(path)
-    scratch = Path("runs", ".unfinished", identity)
-    if scratch.exists() and results.commit().endswith("+"):
-        warning = (
-            "going on, with code that differs from its commit: it may have changed"
-        )
-        print(f"deeplimits: {warning}.", file=sys.stderr)
+    scratch = Path("runs", ".unfinished", name)
     start = time.perf_counter()
-    dataset = experiment.run(
-        config, key=jr.key(options.seed), scratch=scratch, progress=True
-    )
+    dataset = experiment.run(config, key=key, scratch=scratch, progress=True)
     seconds = time.perf_counter() - start
-    dataset = dataset.assign_attrs(experiment=experiment.name)
     results.save(dataset, path, config=config, seed=options.seed, wall_seconds=seconds)
     shutil.rmtree(scratch, ignore_errors=True)
     print(path)
     return 0
-
-
-def _require_same(path: Path, name: str, config: Any, seed: int) -> None:
-    """`ValueError` where the file holds another computation, as far as it says."""
-    config = results.config_json(config)
-    wanted = {"experiment": name, "config": config, "seed": str(seed)}
-    found = results.load(path).attrs
-    differing = [key for key in wanted if found.get(key, wanted[key]) != wanted[key]]
-    if differing:
-        raise ValueError(
-            f"{path} holds another computation (its {', '.join(differing)} differs): "
-            "name another file, or move it away."
-        )
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -162,15 +145,6 @@ def _configure(experiment: experiments.Experiment, options: argparse.Namespace) 
     if options.seeds is not None:
         assignments["seeds"] = str(options.seeds)
     return experiments.override(experiment.preset(options.profile), assignments)
-
-
-def _identity(name: str, config: Any, options: argparse.Namespace) -> str:
-    """A file name for one computation: the same for the same numbers and code."""
-    text = f"{name} {results.config_json(config)} {options.seed}"
-    dtype = "float64" if jax.config.read("jax_enable_x64") else "float32"
-    code = f"{dtype} {__version__} {results.lock_hash()} {results.commit()}"
-    digest = hashlib.sha256(f"{text} {code}".encode()).hexdigest()
-    return f"{options.profile}-{digest[:10]}"
 
 
 if __name__ == "__main__":

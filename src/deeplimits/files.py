@@ -1,11 +1,10 @@
-"""Files that are written whole or not at all, and results kept in them."""
+"""Files that are written whole or not at all, and read without running them."""
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -58,34 +57,3 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
         if "pickle" in reason.lower():
             reason = "it holds pickled objects, or is no .npz file"
         raise ValueError(reason) from error
-
-
-def checkpoint(scratch: str | os.PathLike | None, name: str) -> Path | None:
-    """The file that the run called `name` resumes from, if any is wanted."""
-    return None if scratch is None else Path(scratch) / f"{name}.npz"
-
-
-def kept(
-    scratch: str | os.PathLike | None,
-    name: str,
-    compute: Callable[[], Mapping[str, Any]],
-) -> dict[str, np.ndarray]:
-    """The arrays `compute` returns, from the file `name` in `scratch` if it is there.
-
-    A run made of such pieces goes on where it was killed. Raises `ValueError` for a
-    file that cannot be read.
-    """
-    path = checkpoint(scratch, name)
-    if path is None:
-        return {key: np.asarray(value) for key, value in compute().items()}
-    if not path.exists():
-        found = {key: np.asarray(value) for key, value in compute().items()}
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **found)
-        return found
-    try:
-        return read_npz(path)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not readable ({error}): delete it to compute it again."
-        ) from error

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,14 @@ def checksum(dataset: xr.Dataset) -> str:
     return digest.hexdigest()
 
 
+def write(dataset: xr.Dataset, path: str | os.PathLike) -> None:
+    """Write a data set as netCDF, whole or not at all, with a checksum of its own."""
+    stamped = dataset.assign_attrs(checksum=checksum(dataset))
+    packing = {name: {"zlib": True} for name in stamped.data_vars if stamped[name].ndim}
+    with atomic(path) as temporary:
+        stamped.to_netcdf(temporary, engine="h5netcdf", encoding=packing)
+
+
 def save(
     dataset: xr.Dataset,
     path: str | os.PathLike,
@@ -95,11 +104,15 @@ def save(
     seed: int,
     wall_seconds: float,
 ) -> None:
-    """Write a data set as netCDF, whole or not at all, with its provenance.
+    """`write`, with provenance.
 
     Its own attribute `dtype` stays: an experiment that computes in another precision
-    than the default says so there.
+    than the default says so there. Raises `ValueError` for a variable that is NaN
+    throughout: nothing was measured.
     """
+    for name, variable in dataset.data_vars.items():
+        if variable.size and variable.dtype.kind == "f" and variable.isnull().all():
+            raise ValueError(f"{name} is NaN throughout: there is nothing to save.")
     own = {k: v for k, v in dataset.attrs.items() if k == "dtype"}
     stamped = dataset.assign_attrs(
         provenance() | own,
@@ -107,10 +120,26 @@ def save(
         seed=str(seed),
         wall_seconds=f"{wall_seconds:.1f}",
     )
-    stamped = stamped.assign_attrs(checksum=checksum(stamped))
-    packing = {name: {"zlib": True} for name in stamped.data_vars if stamped[name].ndim}
-    with atomic(path) as temporary:
-        stamped.to_netcdf(temporary, engine="h5netcdf", encoding=packing)
+    write(stamped, path)
+
+
+def require_same(
+    identity: Mapping[str, str], found: xr.Dataset, path: str | os.PathLike
+) -> None:
+    """`ValueError` where the data set at `path` is of another computation, and in what
+    it differs."""
+    if "identity" not in found.attrs:
+        raise ValueError(
+            f"{path} does not say which computation it holds: move it away, or name "
+            "another file."
+        )
+    there = json.loads(found.attrs["identity"])
+    differing = [key for key in identity if there.get(key) != identity[key]]
+    if differing:
+        raise ValueError(
+            f"{path} holds another computation (its {', '.join(differing)} differs): "
+            "move it away, or name another file."
+        )
 
 
 def archive(name: str) -> xr.Dataset:

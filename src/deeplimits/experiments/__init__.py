@@ -1,22 +1,31 @@
-"""The experiments of the papers, by name: each package adds its own list here."""
+"""The experiments of the papers, by name: `run`, `archive`, and what lies behind them.
 
-from ..checks import require_known
-from . import cohen2021, marion2024, marion2025
-from .registry import PROFILES, Experiment, override
+A package a paper; importing this one imports none of them.
+"""
 
-__all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "find", "override"]
+from .registry import (
+    PROFILES,
+    Entry,
+    Experiment,
+    archive,
+    experiment,
+    find,
+    index,
+    override,
+    run,
+)
+from .runner import Point, Runner
 
-EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment
-    for experiment in (
-        *marion2024.EXPERIMENTS,
-        *marion2025.EXPERIMENTS,
-        *cohen2021.EXPERIMENTS,
-    )
-}
-
-
-def find(name: str) -> Experiment:
-    """The experiment of that name; `ValueError` names the known ones."""
-    require_known("experiment", name, EXPERIMENTS)
-    return EXPERIMENTS[name]
+__all__ = [
+    "PROFILES",
+    "Entry",
+    "Experiment",
+    "Point",
+    "Runner",
+    "archive",
+    "experiment",
+    "find",
+    "index",
+    "override",
+    "run",
+]

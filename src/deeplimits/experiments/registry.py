@@ -2,89 +2,182 @@
 
 import ast
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+import functools
+import importlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.random as jr
 import xarray as xr
+from jaxtyping import PRNGKeyArray
 
+from .. import results, sources
 from ..checks import require_known
+from .runner import Runner
 
-_COUNTS = ("seeds", "repetitions", "networks", "draws", "ode_draws")
 PROFILES = ("smoke", "book", "paper")
+_FOLDER = Path(__file__).parent
+_REGISTERED: dict[str, "Experiment"] = {}
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A named experiment.
+    """A named experiment: `compute(config, run)` returns a labelled data set.
 
-    `compute(config, *, key, scratch=None, progress=False)` returns a labelled data set;
-    it saves what it can resume from in the folder `scratch`. `presets` holds one frozen
-    dataclass for each of the profiles `smoke`, `book` and `paper`.
+    `presets` holds one frozen dataclass for each of the profiles `smoke`, `book` and
+    `paper`. `module` is the one that defines it.
     """
 
     name: str
     summary: str
     presets: Mapping[str, Any]
-    compute: Callable[..., xr.Dataset]
-
-    def __post_init__(self):
-        if tuple(self.presets) != PROFILES:
-            raise ValueError(
-                f"{self.name} needs presets {PROFILES}: {list(self.presets)}."
-            )
-
-    @classmethod
-    def sized(
-        cls,
-        paper_key: str,
-        name: str,
-        summary: str,
-        compute: Callable[..., xr.Dataset],
-        paper: Any,
-        book: Mapping[str, Any],
-        smoke: Mapping[str, Any],
-    ) -> "Experiment":
-        """The experiment `paper_key/name`; `book` and `smoke` as changes to `paper`."""
-        presets = {
-            "smoke": dataclasses.replace(paper, **smoke),
-            "book": dataclasses.replace(paper, **book),
-            "paper": paper,
-        }
-        return cls(f"{paper_key}/{name}", summary, presets, compute)
-
-    def run(self, config: Any, **options: Any) -> xr.Dataset:
-        """`compute`, its float32 products in float32 on every device.
-
-        Left to itself, JAX multiplies them in TensorFloat-32 on a recent GPU, to three
-        digits: less than the distances that these experiments measure.
-        """
-        with jax.default_matmul_precision("float32"):
-            return self.compute(config, **options)
+    compute: Callable[[Any, Runner], xr.Dataset]
+    module: str
 
     def preset(self, profile: str) -> Any:
         """The configuration of that profile."""
         require_known("profile", profile, self.presets)
         return self.presets[profile]
 
+    def identity(self, config: Any, key: PRNGKeyArray) -> dict[str, str]:
+        """What makes a computation this one: equal identities give equal numbers.
+
+        Name, configuration, key, precision, and a hash of the modules that it runs.
+        Version and commit are not in it: they say where the code came from, and an
+        edit of a page between two commits changes no number.
+        """
+        return {
+            "experiment": self.name,
+            "config": results.config_json(config),
+            "key": f"{jr.key_impl(key)} {jr.key_data(key).tolist()}",
+            "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
+            "code": sources.code_hash(self.module),
+        }
+
+    def run(
+        self,
+        config: Any,
+        *,
+        key: PRNGKeyArray,
+        scratch: str | os.PathLike | None = None,
+        progress: bool = False,
+    ) -> xr.Dataset:
+        """The data set; with a folder `scratch`, from the pieces that are there.
+
+        Float32 products are made in float32 on every device: left to itself, JAX
+        multiplies in TensorFloat-32 on a recent GPU, to three digits, less than the
+        distances that these experiments measure. Raises `ValueError` where `scratch`
+        holds pieces of another computation.
+        """
+        identity = self.identity(config, key)
+        folder = None if scratch is None else Path(scratch)
+        with jax.default_matmul_precision("float32"):
+            found = self.compute(
+                config, Runner(config, key, identity, folder, progress)
+            )
+        return found.assign_attrs(identity=json.dumps(identity))
+
+
+def experiment(
+    name: str,
+    summary: str,
+    paper: Any,
+    *,
+    book: Mapping[str, Any] | None = None,
+    smoke: Mapping[str, Any],
+) -> Callable[[Callable[[Any, Runner], xr.Dataset]], Experiment]:
+    """Make `compute(config, run)` the experiment `name`; the others as changes to
+    `paper`.
+
+    Name and summary are written out, so that `index` can read them without running the
+    module. Written in front of a function, the function becomes the experiment; called
+    on one, one function serves several experiments.
+    """
+    presets = {
+        "smoke": dataclasses.replace(paper, **smoke),
+        "book": dataclasses.replace(paper, **(book or {})),
+        "paper": paper,
+    }
+
+    def register(compute: Callable[[Any, Runner], xr.Dataset]) -> Experiment:
+        made = Experiment(name, summary, presets, compute, compute.__module__)
+        _REGISTERED[name] = made
+        return made
+
+    return register
+
+
+class Entry(NamedTuple):
+    """What the sources say of an experiment."""
+
+    module: str
+    summary: str
+
+
+@functools.cache
+def index() -> dict[str, Entry]:
+    """Every experiment of every paper by name, read from the sources: no paper is
+    imported."""
+    paths = sorted(_FOLDER.glob("*/*.py"))
+    return {name: entry for path in paths for name, entry in _entries(path)}
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Entry]]:
+    module = f"{__package__}.{path.parent.name}.{path.stem}"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        if called and node.func.id == "experiment":
+            name, summary = (ast.literal_eval(part) for part in node.args[:2])
+            yield name, Entry(module, summary)
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name, its module imported; `ValueError` names the known
+    ones."""
+    if name not in _REGISTERED:
+        known = index()
+        require_known("experiment", name, known)
+        importlib.import_module(known[name].module)
+    return _REGISTERED[name]
+
+
+def run(name: str, profile: str, *, key: PRNGKeyArray, **changes: Any) -> xr.Dataset:
+    """Run the experiment `name` at a profile, some fields of its preset replaced.
+
+    Raises `ValueError` for an unknown experiment, profile or field, and for a value
+    that the configuration refuses.
+    """
+    found = find(name)
+    config = found.preset(profile)
+    _require_fields(config, changes)
+    return found.run(dataclasses.replace(config, **changes), key=key)
+
+
+def archive(name: str) -> xr.Dataset:
+    """The archived run of an experiment, at the size of its profile `paper`."""
+    return results.archive(f"{name}.nc")
+
 
 def override(config: Any, assignments: Mapping[str, str]) -> Any:
     """A configuration with fields replaced by values given as text.
 
     A tuple is written `2,16,64`, or `tied,independent`. Raises `ValueError` for an
-    unknown field, for a value of another type than the field's present one, for a
-    tuple without entries, and for a number of repeats that is not positive.
+    unknown field, for a value of another type than the field's present one, and for
+    what the configuration itself refuses.
     """
-    known = sorted(field.name for field in dataclasses.fields(config))
-    for name in assignments:
-        require_known("parameter", name, known)
+    _require_fields(config, assignments)
     changes = {n: _parse(n, t, getattr(config, n)) for n, t in assignments.items()}
-    for name, value in changes.items():
-        if value == ():
-            raise ValueError(f"{name} needs at least one entry: got none.")
-        if name in _COUNTS and value < 1:
-            raise ValueError(f"{name} must be positive: got {value}.")
     return dataclasses.replace(config, **changes)
+
+
+def _require_fields(config: Any, names: Mapping[str, Any]) -> None:
+    known = sorted(field.name for field in dataclasses.fields(config))
+    for name in names:
+        require_known("parameter", name, known)
 
 
 def _parse(name: str, text: str, present: Any) -> Any:

@@ -7,11 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import files, training
+from ... import losses, training
+from ...checks import require_multiple, require_positive, require_room
 from ...residual import OneLayer, ResNet
+from ..registry import experiment
+from ..runner import Point, Runner
 from . import setting
+
+__all__ = [
+    "Counterexample",
+    "limit",
+    "network",
+    "relu_counterexample",
+    "time_to_reach",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +34,13 @@ class Counterexample:
     every: int = 40
     rate: float = 0.005
     target: float = 3.0
+
+    def __post_init__(self):
+        require_positive(self, "half_depths", "steps", "every", "rate", "target")
+        require_multiple(self, "steps", "every")
+        if not self.target > 1:
+            raise ValueError(f"the target must be above 1: got {self.target}.")
+        require_room(8 * (6 * max(self.half_depths) + self.steps))
 
 
 def network(half_depth: int) -> ResNet:
@@ -59,62 +77,51 @@ def _only_weights(model: ResNet):
     return eqx.tree_at(lambda m: m.block.weight, frozen, True)
 
 
-def relu_counterexample(
-    config: Counterexample, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+@experiment(
+    "marion2024/relu-counterexample",
+    "Appendix D: layers that drift apart, in closed form",
+    Counterexample(),
+    book={"half_depths": (2, 8, 32, 128)},
+    smoke={"half_depths": (2, 4), "steps": 40},
+)
+def relu_counterexample(config: Counterexample, run: Runner) -> xr.Dataset:
     """Weights of odd and even layers under gradient descent: nothing is random."""
-    if not config.target > 1:
-        raise ValueError(f"the target must be above 1: got {config.target}.")
-    with jax.enable_x64(True):
-        rows = [_run(config, half, scratch, progress) for half in config.half_depths]
-    dims = ("half_depth", "iteration")
-    names = ("even_low", "even_high", "odd_low", "odd_high", "ratio")
-    return xr.Dataset(
-        {name: (dims, np.stack([row[name] for row in rows])) for name in names},
-        {
-            "half_depth": list(config.half_depths),
-            "iteration": np.arange(0, config.steps + 1, config.every),
-            "time": (
-                "iteration",
-                config.rate * np.arange(0, config.steps + 1, config.every),
-            ),
-            "limit": (
-                "half_depth",
-                [limit(h, config.target) for h in config.half_depths],
-            ),
-        },
-        {"dtype": "float64"},
+    found = run.each("trained", {"half_depth": config.half_depths}, _trained)
+    iterations = np.arange(0, config.steps + 1, config.every)
+    limits = [limit(half, config.target) for half in config.half_depths]
+    found = found.assign_coords(
+        iteration=iterations,
+        time=("iteration", config.rate * iterations),
+        limit=("half_depth", limits),
     )
+    return found.assign_attrs(dtype="float64")
 
 
-def _run(config, half_depth, scratch, progress) -> dict[str, np.ndarray]:
-    one = jnp.ones((1, 1))
+def _extremes(model: ResNet) -> dict[str, Array]:
+    assert isinstance(model.block, OneLayer)
+    weights = model.block.weight[:, 0, 0]
+    odd, even = weights[::2], weights[1::2]
+    return {
+        "even_low": even.min(),
+        "even_high": even.max(),
+        "odd_low": odd.min(),
+        "odd_high": odd.max(),
+        "ratio": model(jnp.ones(1))[0],
+    }
 
-    def record(model: ResNet):
-        assert isinstance(model.block, OneLayer)
-        weights = model.block.weight[:, 0, 0]
-        odd, even = weights[::2], weights[1::2]
-        extremes = {
-            "even_low": even.min(),
-            "even_high": even.max(),
-            "odd_low": odd.min(),
-            "odd_high": odd.max(),
-        }
-        return extremes | {"ratio": model(one[0])[0]}
 
-    return (
-        training.train(
-            network(half_depth),
+def _trained(config: Counterexample, point: Point, key: PRNGKeyArray):
+    with jax.enable_x64(True):
+        one = jnp.ones((1, 1))
+        run = training.train(
+            network(point["half_depth"]),
             (one, config.target * one),
-            training.mean_square,
+            losses.mean_square,
             setting.descent(config.rate),
             config.steps,
-            record=record,
+            record=_extremes,
             every=config.every,
             trainable=_only_weights,
-            progress=progress,
-            checkpoint=files.checkpoint(scratch, f"half-depth-{half_depth}"),
-        )
-        .finished()
-        .records
-    )
+            **point.resumable,
+        ).finished()
+    return {name: ("iteration", values) for name, values in run.records.items()}

@@ -1,16 +1,35 @@
 """Figure 1: successive distances, and convergence to the limit, as depth grows."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, PRNGKeyArray
 
-from ... import files, training
-from ...checks import require_known
+from ... import training
+from ...checks import (
+    require_at_least,
+    require_choices,
+    require_multiple,
+    require_positive,
+)
 from ...residual import ResNet
+from ..registry import experiment
+from ..runner import Point, Runner
 from . import setting
+
+__all__ = [
+    "DepthConvergence",
+    "SuccessiveDistance",
+    "aggregate",
+    "depth_convergence",
+    "largest",
+    "successive_distance",
+]
+
+PRECISIONS = ("float64", "float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,48 +44,47 @@ class SuccessiveDistance:
     m: int = 32
     rate: float = 0.01
 
+    def __post_init__(self):
+        require_choices("variant", self.variants, setting.VARIANTS)
+        require_positive(self, "steps", "n", "d", "m", "rate")
+        require_at_least(2, self, "depths")
+        setting.require_room(max(self.depths), self)
 
-def _chosen(config, variant: str, key: PRNGKeyArray) -> setting.Setting:
-    require_known("variant", variant, setting.VARIANTS)
-    if variant == "script":
-        return setting.script(2, config.n, config.d, config.m)
-    return setting.equation(config.n, config.d, config.m, key=key)
 
-
-def successive_distance(
-    config: SuccessiveDistance, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+@experiment(
+    "marion2024/successive-distance",
+    "Figure 1, left: neighbouring layers against depth",
+    SuccessiveDistance(),
+    book={"depths": (2, 256), "steps": 50},
+    smoke={"depths": (2, 16), "steps": 4},
+)
+def successive_distance(config: SuccessiveDistance, run: Runner) -> xr.Dataset:
     r"""The distances of neighbouring layers at every iteration, for each depth.
 
     Iteration $t$ is the state before update $t + 1$; the first is the initialisation.
     """
-    optimiser = setting.descent(config.rate)
+    grid = {"variant": config.variants, "depth": config.depths}
+    found = run.each("trained", grid, _distances)
+    return found.assign_coords(iteration=np.arange(config.steps + 1))
 
-    def one(variant, depth):
-        chosen = _chosen(config, variant, key)
-        run = training.train(
-            chosen.network(depth),
-            chosen.data,
-            chosen.loss,
-            optimiser,
-            config.steps,
-            record=setting.distances,
-            trainable=training.only_layers,
-            progress=progress,
-            checkpoint=files.checkpoint(scratch, f"{variant}-{depth}"),
-        ).finished()
-        return xr.Dataset({k: ("iteration", v) for k, v in run.records.items()})
 
-    rows = [
-        xr.concat([one(name, depth) for depth in config.depths], "depth")
-        for name in config.variants
-    ]
-    coordinates = {
-        "variant": list(config.variants),
-        "depth": list(config.depths),
-        "iteration": np.arange(config.steps + 1),
-    }
-    return xr.concat(rows, "variant").assign_coords(coordinates)
+def _distances(config: SuccessiveDistance, point: Point, key: PRNGKeyArray):
+    sizes = (config.n, config.d, config.m)
+    if point["variant"] == "script":
+        chosen = setting.script(2, *sizes)
+    else:
+        chosen = setting.equation(*sizes, key=key)
+    run = training.train(
+        chosen.network(point["depth"]),
+        chosen.data,
+        chosen.loss,
+        setting.descent(config.rate),
+        config.steps,
+        record=setting.distances,
+        trainable=training.only_layers,
+        **point.resumable,
+    ).finished()
+    return {name: ("iteration", values) for name, values in run.records.items()}
 
 
 def aggregate(dataset: xr.Dataset, horizon: int) -> xr.DataArray:
@@ -91,84 +109,105 @@ class DepthConvergence:
     reference: int = 2**14
     steps: int = 500
     every: int = 10
-    precisions: tuple[str, ...] = ("float64", "float32")
+    precisions: tuple[str, ...] = PRECISIONS
     n: int = 100
     d: int = 16
     m: int = 32
     rate: float = 0.01
 
+    def __post_init__(self):
+        require_choices("precision", self.precisions, PRECISIONS)
+        require_positive(self, "depths", "reference", "steps", "every")
+        require_positive(self, "n", "d", "m", "rate")
+        require_multiple(self, "steps", "every")
+        finest = max(self.depths)
+        if any(finest % depth for depth in self.depths) or self.reference % finest:
+            raise ValueError(
+                "each depth must divide the largest, and that the reference: "
+                f"{self.depths}, {self.reference}."
+            )
+        setting.require_room(self.reference, self)
 
-def depth_convergence(
-    config: DepthConvergence, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+
+@experiment(
+    "marion2024/depth-convergence",
+    "Figure 1, right: distance to a deep reference",
+    DepthConvergence(),
+    book={
+        "depths": (4, 16, 64),
+        "reference": 512,
+        "steps": 40,
+        "every": 2,
+        "precisions": ("float64",),
+    },
+    smoke={"depths": (2,), "reference": 4, "steps": 4, "every": 2},
+)
+def depth_convergence(config: DepthConvergence, run: Runner) -> xr.Dataset:
     r"""The distance of the weights at depth $L$ from those of a deep reference,
 
     $$ \Bigl(\tfrac1L \sum_{i<L} \|V_{i+1} -
        V^{\mathrm{ref}}_{\lfloor i N / L \rfloor + 1}\|_F^2\Bigr)^{1/2}, $$
 
-    and the same for $W$. The numbers are the public code's: `key` is not used.
+    and the same for $W$. The numbers are the public code's: the key is not used.
     """
-    finest = max(config.depths)
-    if any(finest % depth for depth in config.depths) or config.reference % finest:
-        raise ValueError(
-            "each depth must divide the largest, and that the reference: "
-            f"{config.depths}, {config.reference}."
+
+    def row(precision: str) -> xr.Dataset:
+        compute = functools.partial(_from_reference, precision)
+        shared = functools.partial(_reference, precision)
+        return run.each(precision, {"depth": config.depths}, compute, shared=shared)
+
+    rows = xr.concat([row(name) for name in config.precisions], "precision")
+    dims = ("precision", "weights", "depth", "iteration")
+    return (
+        rows.transpose(*dims)
+        .assign_coords(
+            precision=list(config.precisions),
+            weights=["V", "W"],
+            iteration=np.arange(0, config.steps + 1, config.every),
         )
-    rows = []
-    for precision in config.precisions:
-        with jax.enable_x64(precision == "float64"):
-            rows.append(_against_reference(config, precision, scratch, progress))
-    iterations = np.arange(0, config.steps + 1, config.every)
-    return xr.Dataset(
-        {"distance": (("precision", "weights", "depth", "iteration"), np.stack(rows))},
-        {
-            "precision": list(config.precisions),
-            "weights": ["V", "W"],
-            "depth": list(config.depths),
-            "iteration": iterations,
-        },
-        {"dtype": ", ".join(config.precisions)},
+        .assign_attrs(dtype=", ".join(config.precisions))
     )
 
 
-def _against_reference(
-    config: DepthConvergence, precision: str, scratch, progress
-) -> Float[np.ndarray, "two depths iterations"]:
-    chosen = setting.script(0, config.n, config.d, config.m).astype(precision)
-    optimiser = setting.descent(config.rate)
+def _weights(
+    config: DepthConvergence, point: Point, precision: str, depth: int, kept: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of `kept` equidistant layers, at every recorded iteration."""
 
-    def weights(depth, kept):
-        """The weights of `kept` equidistant layers, at every recorded iteration."""
+    def record(model: ResNet):
+        return jax.tree.map(lambda z: z[:: depth // kept], model.block)
 
-        def record(model: ResNet):
-            return jax.tree.map(lambda z: z[:: depth // kept], model.block)
-
+    with jax.enable_x64(precision == "float64"):
+        chosen = setting.script(0, config.n, config.d, config.m).astype(precision)
         run = training.train(
             chosen.network(depth),
             chosen.data,
             chosen.loss,
-            optimiser,
+            setting.descent(config.rate),
             config.steps,
             record=record,
             every=config.every,
             trainable=training.only_layers,
-            progress=progress,
-            checkpoint=files.checkpoint(scratch, f"{precision}-{depth}"),
+            **point.resumable,
         ).finished()
-        return run.records.outer, run.records.inner
+    return run.records.outer, run.records.inner
 
-    finest = max(config.depths)
-    reference = weights(config.reference, finest)
-    return np.stack(
-        [
-            [
-                _root_mean_square(a - b[:, :: finest // depth])
-                for a, b in zip(weights(depth, depth), reference, strict=True)
-            ]
-            for depth in config.depths
-        ],
-        axis=1,
-    )
+
+def _reference(precision: str, config: DepthConvergence, point: Point, key):
+    layers = (config.reference, max(config.depths))
+    outer, inner = _weights(config, point, precision, *layers)
+    return {"outer": outer, "inner": inner}
+
+
+def _from_reference(
+    precision: str, config: DepthConvergence, point: Point, key, reference
+):
+    depth = point["depth"]
+    weights = _weights(config, point, precision, depth, depth)
+    layers = slice(None, None, max(config.depths) // depth)
+    pairs = zip(weights, (reference["outer"], reference["inner"]), strict=True)
+    distances = [_root_mean_square(own - other[:, layers]) for own, other in pairs]
+    return {"distance": (("weights", "iteration"), np.stack(distances))}
 
 
 def _root_mean_square(

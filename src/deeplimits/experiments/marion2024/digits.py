@@ -1,9 +1,9 @@
 """Handwritten digits: the small sister of Table 1 and Figure 4."""
 
 import dataclasses
+import functools
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -11,10 +11,19 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import datasets, files, initialisation, training
-from ...checks import require_known
-from ...residual import Convolution, ResNet, convolve
+from ... import datasets, initialisation, losses, training
+from ...checks import require_at_least, require_choices, require_positive, require_room
+from ...residual import ACTIVATIONS, Convolution, ResNet, convolve
 from ...statistics import successive_distances
+from ..registry import experiment
+from ..runner import Point, Runner
+
+__all__ = ["Digits", "Head", "Stem", "network", "train_on_digits"]
+
+LAWS = {"tied": initialisation.tied, "independent": initialisation.independent}
+
+
+IMAGES = 1437  # for training, of the 1,797
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +39,18 @@ class Digits:
     batch: int = 32
     rate: float = 0.02
     momentum: float = 0.9
+
+    def __post_init__(self):
+        require_choices("initialisation", self.initialisations, LAWS)
+        require_choices("activation", self.activations, ACTIVATIONS)
+        require_positive(self, "seeds", "channels", "steps", "batch", "rate")
+        require_at_least(2, self, "depth")
+        require_at_least(0, self, "momentum")
+        if self.batch > IMAGES:
+            raise ValueError(f"batch is at most {IMAGES}: got {self.batch}.")
+        kernels = 18 * self.depth * self.channels**2
+        hidden = 16 * self.depth * self.channels * self.batch
+        require_room(8 * (kernels * self.seeds + hidden + self.steps))
 
 
 class Stem(eqx.Module):
@@ -54,11 +75,9 @@ class Head(eqx.Module):
 def network(config: Digits, law: str, activation: str, *, key: PRNGKeyArray) -> ResNet:
     """The first convolution of each block by `law`, the second zero."""
     stem_key, layer_key, head_key = jr.split(key, 3)
-    laws = {"tied": initialisation.tied, "independent": initialisation.independent}
-    require_known("initialisation", law, laws)
     c = config.channels
     std = (2 / (9 * c)) ** 0.5
-    first = laws[law](config.depth, (c, c, 3, 3), std=std, key=layer_key)
+    first = LAWS[law](config.depth, (c, c, 3, 3), std=std, key=layer_key)
     kernels = jnp.stack([first, jnp.zeros_like(first)], axis=1)
     return ResNet(
         Convolution(kernels, activation=activation),
@@ -67,66 +86,49 @@ def network(config: Digits, law: str, activation: str, *, key: PRNGKeyArray) -> 
     )
 
 
-def accuracy(model: ResNet, data) -> Float[Array, ""]:
-    """The share of images whose class has the largest output."""
-    images, labels = data
-    return jnp.mean(jnp.argmax(jax.vmap(model)(images), axis=1) == labels)
-
-
-def digits(
-    config: Digits, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+@experiment(
+    "marion2024/digits",
+    "convolutional networks on digits: smoothness along depth, and accuracy",
+    Digits(),
+    book={"activations": ("gelu",), "depth": 16, "seeds": 1, "steps": 60},
+    smoke={"activations": ("gelu",), "depth": 2, "seeds": 1, "steps": 2, "batch": 16},
+)
+def train_on_digits(config: Digits, run: Runner) -> xr.Dataset:
     """Smoothness along depth, and accuracy, of networks trained on digits."""
-    loss = training.on_batches(training.cross_entropy, config.batch)
-    optimiser = optax.chain(
-        training.depth_factor(), optax.sgd(config.rate, config.momentum)
-    )
-
-    def one(law, activation, seed):
-        split_key, weight_key, batch_key = jr.split(jr.fold_in(key, seed), 3)
-        train, test = datasets.digits(key=split_key)
-        run = training.train(
-            network(config, law, activation, key=weight_key),
-            train,
-            loss,
-            optimiser,
-            config.steps,
-            every=config.steps,
-            progress=progress,
-            checkpoint=files.checkpoint(scratch, f"{law}-{activation}-{seed}"),
-            key=batch_key,
-        ).finished()
-        return _summary(run.model, train, test)
-
-    rows = [
-        [
-            [one(law, name, seed) for seed in range(config.seeds)]
-            for name in config.activations
-        ]
-        for law in config.initialisations
-    ]
-    dims = ("initialisation", "activation", "seed")
-    extra = {
-        "distance": (*dims, "convolution"),
-        "entries": (*dims, "convolution", "layer"),
+    grid = {
+        "initialisation": config.initialisations,
+        "activation": config.activations,
+        "seed": range(config.seeds),
     }
-    names = rows[0][0][0].keys()
-    return xr.Dataset(
-        {
-            name: (
-                extra.get(name, dims),
-                np.array([[[r[name] for r in b] for b in row] for row in rows]),
-            )
-            for name in names
-        },
-        {
-            "initialisation": list(config.initialisations),
-            "activation": list(config.activations),
-            "seed": np.arange(config.seeds),
-            "convolution": [1, 2],
-            "layer": np.arange(config.depth),
-        },
-    )
+    found = run.each("trained", grid, _trained)
+    return found.assign_coords(convolution=[1, 2], layer=np.arange(config.depth))
+
+
+@functools.cache  # one loss and one optimiser: what they are part of compiles once
+def _rule(config: Digits) -> tuple[losses.Loss, optax.GradientTransformation]:
+    descent = optax.sgd(config.rate, config.momentum)
+    loss = losses.on_batches(losses.cross_entropy, config.batch)
+    return loss, optax.chain(training.depth_factor(), descent)
+
+
+def _trained(config: Digits, point: Point, key: PRNGKeyArray):
+    loss, optimiser = _rule(config)
+    law, activation = point["initialisation"], point["activation"]
+    split_key, weight_key, batch_key = jr.split(jr.fold_in(key, point["seed"]), 3)
+    train, test = datasets.digits(key=split_key)
+    run = training.train(
+        network(config, law, activation, key=weight_key),
+        train,
+        loss,
+        optimiser,
+        config.steps,
+        every=config.steps,
+        key=batch_key,
+        **point.resumable,
+    ).finished()
+    found = _summary(run.model, train, test)
+    dims = {"distance": ("convolution",), "entries": ("convolution", "layer")}
+    return {name: (dims.get(name, ()), value) for name, value in found.items()}
 
 
 @eqx.filter_jit
@@ -137,6 +139,6 @@ def _summary(model: ResNet, train, test) -> dict[str, Array]:
     return {
         "distance": jnp.stack([successive_distances(k).mean() for k in kernels]),
         "entries": kernels[:, :, 0, 0, 1, 1],
-        "train_accuracy": accuracy(model, train),
-        "test_accuracy": accuracy(model, test),
+        "train_accuracy": losses.accuracy(model, train),
+        "test_accuracy": losses.accuracy(model, test),
     }

@@ -10,11 +10,15 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import datasets, files, training
+from ... import datasets, losses, training
 from ... import initialisation as laws
-from ...checks import require_known
-from ...residual import ResNet, TwoLayer
+from ...checks import require_at_least, require_choices, require_positive
+from ...residual import ACTIVATIONS, ResNet, TwoLayer
+from ..registry import experiment
+from ..runner import Point, Runner
 from . import setting
+
+__all__ = ["Initialisation", "compare_initialisations"]
 
 INITIALISATIONS = ("tied", "smooth", "independent")
 
@@ -34,11 +38,18 @@ class Initialisation:
     rate: float = 0.05
     length_scale: float = 0.5
 
+    def __post_init__(self):
+        require_choices("initialisation", self.initialisations, INITIALISATIONS)
+        require_choices("activation", self.activations, ACTIVATIONS)
+        require_positive(self, "seeds", "steps", "n", "d", "m", "rate")
+        require_at_least(2, self, "depths")
+        require_at_least(0.01, self, "length_scale")
+        setting.require_room(max(self.depths), self, copies=self.seeds)
+
 
 def _inner(
     config: Initialisation, law: str, depth: int, key: PRNGKeyArray
 ) -> Float[Array, "depth m d"]:
-    require_known("initialisation", law, INITIALISATIONS)
     shape = (config.m, config.d)
     if law == "tied":
         return laws.tied(depth, shape, key=key)
@@ -47,46 +58,35 @@ def _inner(
     return laws.smooth(depth, shape, length_scale=config.length_scale, key=key)
 
 
-def initialisation(
-    config: Initialisation, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+@experiment(
+    "marion2024/initialisation",
+    "tied, smooth and independent layers; GELU, tanh and ReLU",
+    Initialisation(),
+    book={
+        "activations": ("tanh", "relu"),
+        "depths": (16, 64),
+        "seeds": 3,
+        "steps": 100,
+    },
+    smoke={"activations": ("gelu", "relu"), "depths": (4,), "seeds": 2, "steps": 4},
+)
+def compare_initialisations(config: Initialisation, run: Runner) -> xr.Dataset:
     r"""Successive distances after training, for each initialisation and activation.
 
     $V_k = 0$ at the start; $W_k$ is tied, a smooth Gaussian process of depth, or
     independent. All three share the data; the first two share the draw at all depths.
     """
-    blocks = [
-        [
-            _trained(config, name, depth, key, scratch, progress)
-            for depth in config.depths
-        ]
-        for name in config.activations
-    ]
-    dims = ("activation", "depth", "initialisation", "seed")
-    shape = (len(config.initialisations), config.seeds)
-    names = blocks[0][0].keys()
-    values = {
-        name: np.array([[b[name].reshape(shape) for b in row] for row in blocks])
-        for name in names
-    }
-    return xr.Dataset(
-        {name: (dims, value) for name, value in values.items()},
-        {
-            "activation": list(config.activations),
-            "depth": list(config.depths),
-            "initialisation": list(config.initialisations),
-            "seed": np.arange(config.seeds),
-        },
-    )
+    grid = {"activation": config.activations, "depth": config.depths}
+    found = run.each("trained", grid, _trained)
+    laws, seeds = list(config.initialisations), np.arange(config.seeds)
+    return found.assign_coords(initialisation=laws, seed=seeds)
 
 
-def _trained(
-    config, activation, depth, key, scratch, progress
-) -> dict[str, np.ndarray]:
+def _trained(config: Initialisation, point: Point, key: PRNGKeyArray):
     """The last distances of all members: initialisations times seeds."""
     seeds = jr.split(key, config.seeds)
     members = [
-        _member(config, law, activation, depth, seed)
+        _member(config, law, point["activation"], point["depth"], seed)
         for law in config.initialisations
         for seed in seeds
     ]
@@ -94,17 +94,18 @@ def _trained(
     run = training.train(
         models,
         data,
-        training.mean_square,
+        losses.mean_square,
         setting.descent(config.rate),
         config.steps,
         record=setting.distances,
         every=config.steps,
         trainable=eqx.filter_vmap(training.only_layers),
         ensemble=True,
-        progress=progress,
-        checkpoint=files.checkpoint(scratch, f"{activation}-{depth}"),
+        **point.resumable,
     ).finished()
-    return {name: values[:, -1] for name, values in run.records.items()}
+    last = {name: values[:, -1] for name, values in run.records.items()}
+    shape, dims = (-1, config.seeds), ("initialisation", "seed")
+    return {name: (dims, values.reshape(shape)) for name, values in last.items()}
 
 
 def _member(config, law, activation, depth, key) -> tuple[ResNet, tuple[Array, Array]]:

@@ -1,7 +1,6 @@
 """The limit training dynamics: a system in depth-time and training time."""
 
 import dataclasses
-import functools
 
 import diffrax
 import equinox as eqx
@@ -13,9 +12,26 @@ import xarray as xr
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ... import training
+from ... import losses
+from ...checks import require_at_least, require_positive, require_room
+from ...collocation import Grid, interpolate, runge_kutta_step
 from ...residual import Matrix, ResNet, TwoLayer
+from ..registry import experiment
+from ..runner import Point, Runner
 from .setting import layers
+
+__all__ = [
+    "LimitDynamics",
+    "adjoint",
+    "compare",
+    "flow",
+    "forward",
+    "initial",
+    "limit_dynamics",
+    "limit_gradient",
+    "network_gradient",
+    "squares",
+]
 
 Data = tuple[Float[Array, "n d"], Float[Array, "n outputs"]]
 
@@ -34,71 +50,13 @@ class LimitDynamics:
     m: int = 12
     tolerance: float = 1e-6
 
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    r"""Chebyshev nodes $s_j = \frac12(1 - \cos \frac{\pi j}{N})$ in depth-time.
-
-    Functions of depth are known at the nodes and interpolated by the polynomial through
-    them. Between two nodes the fourth-order Runge–Kutta scheme takes `substeps` steps,
-    each of which needs the weights at its two ends and its middle.
-    """
-
-    count: int
-    substeps: int
-
-    @functools.cached_property
-    def nodes(self) -> Float[np.ndarray, " nodes"]:
-        return (1 - np.cos(np.pi * np.arange(self.count) / (self.count - 1))) / 2
-
-    @functools.cached_property
-    def starts(self) -> Float[np.ndarray, " steps"]:
-        part = np.arange(self.substeps) / self.substeps
-        return (self.nodes[:-1, None] + np.diff(self.nodes)[:, None] * part).ravel()
-
-    @functools.cached_property
-    def sizes(self) -> Float[np.ndarray, " steps"]:
-        return np.diff(np.append(self.starts, 1.0))
-
-    @functools.cached_property
-    def stages(self) -> Float[np.ndarray, "steps 3 nodes"]:
-        points = self.starts[:, None] + self.sizes[:, None] * np.array([0.0, 0.5, 1.0])
-        return self.at(points.ravel()).reshape(*points.shape, self.count)
-
-    def at(
-        self, points: Float[np.ndarray, " points"]
-    ) -> Float[np.ndarray, "points nodes"]:
-        """The matrix that takes values at the nodes to values at `points`."""
-        signs = (-1.0) ** np.arange(self.count)
-        signs[[0, -1]] /= 2
-        gaps = points[:, None] - self.nodes
-        hit = np.abs(gaps) < 1e-14
-        terms = np.where(
-            hit.any(1, keepdims=True), hit, signs / np.where(hit, 1.0, gaps)
-        )
-        return terms / terms.sum(1, keepdims=True)
-
-
-def between(matrix: Float[np.ndarray, "... nodes"], block: TwoLayer) -> TwoLayer:
-    """The block of a model on the grid, interpolated by a matrix of `Grid`."""
-    return jax.tree.map(lambda z: jnp.tensordot(matrix, z, axes=1), block)
-
-
-def _runge_kutta(field, state, size, blocks):
-    """One step of the classical scheme; `blocks` are stacked: start, middle, end."""
-    start, middle, end = (jax.tree.map(lambda z, i=i: z[i], blocks) for i in range(3))
-
-    def moved(slope, length):
-        return jax.tree.map(lambda y, k: y + length * k, state, slope)
-
-    first = field(state, start)
-    second = field(moved(first, size / 2), middle)
-    third = field(moved(second, size / 2), middle)
-    fourth = field(moved(third, size), end)
-    slope = jax.tree.map(
-        lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, first, second, third, fourth
-    )
-    return moved(slope, size)
+    def __post_init__(self):
+        require_positive(self, "depths", "substeps", "horizon", "n", "m", "tolerance")
+        require_at_least(3, self, "nodes")  # with two, the step in time never ends
+        require_at_least(2, self, "times", "q")
+        layer = 2 * self.q * self.m + (self.n + 32) * self.q
+        steps = max(*self.depths, self.nodes * self.substeps)
+        require_room(8 * self.times * layer * steps)
 
 
 def forward(
@@ -108,11 +66,11 @@ def forward(
 
     def step(h, parameters):
         size, blocks = parameters
-        h = _runge_kutta(lambda h, block: block(h), h, size, blocks)
+        h = runge_kutta_step(lambda h, block: block(h), h, size, blocks)
         return h, h
 
     start = model.encoder(x)
-    stages = (jnp.asarray(grid.sizes), between(grid.stages, layers(model)))
+    stages = (jnp.asarray(grid.sizes), interpolate(grid.stages, layers(model)))
     _, hidden = jax.lax.scan(step, start, stages)
     return jnp.concatenate([start[None], hidden[grid.substeps - 1 :: grid.substeps]])
 
@@ -151,10 +109,10 @@ def adjoint(
     def step(state, parameters):
         size, blocks = parameters
         backwards = jax.tree.map(lambda z: z[::-1], blocks)
-        state = _runge_kutta(field, state, -size, backwards)
+        state = runge_kutta_step(field, state, -size, backwards)
         return state, state[1]
 
-    stages = (jnp.asarray(grid.sizes), between(grid.stages, layers(model)))
+    stages = (jnp.asarray(grid.sizes), interpolate(grid.stages, layers(model)))
     _, adjoints = jax.lax.scan(step, (last, cotangent), stages, reverse=True)
     return jnp.concatenate([adjoints[:: grid.substeps], cotangent[None]])
 
@@ -193,7 +151,7 @@ def limit_gradient(
 
 def network_gradient(model: ResNet, *, data: Data) -> ResNet:
     r"""$(L\,\partial_{Z_k} \ell, \partial_A \ell, \partial_B \ell)$ of a network."""
-    gradient = jax.grad(training.mean_square)(model, data)
+    gradient = jax.grad(losses.mean_square)(model, data)
     block = jax.tree.map(lambda g: model.depth * g, gradient.block)
     return eqx.tree_at(lambda m: m.block, gradient, block)
 
@@ -245,61 +203,72 @@ def squares(
     return x, jnp.stack([a**2 - b**2, 2 * a * b], axis=1)
 
 
-def limit_dynamics(
-    config: LimitDynamics, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+@experiment(
+    "marion2024/limit-dynamics",
+    "Appendix A.5: the limit of training, against networks of growing depth",
+    LimitDynamics(),
+    book={"depths": (8, 32)},
+    smoke={"depths": (4,), "nodes": 5, "horizon": 0.2, "times": 3},
+)
+def limit_dynamics(config: LimitDynamics, run: Runner) -> xr.Dataset:
     """The limit against networks of growing depth, and against the printed adjoint.
 
     The errors are the largest over the recorded training times; the gradients are
     compared at the last, with those of automatic differentiation in a network that
-    samples the limit's weights. Each solve takes seconds: `scratch` is not used.
+    samples the limit's weights.
     """
+    found = run.each("solved", {}, _solved)
+    return found.assign_coords(
+        quantity=list(QUANTITIES),
+        rule=list(RULES),
+        depth=list(config.depths),
+        time=_times(config),
+        s=_FINE,
+    ).assign_attrs(dtype="float64")
+
+
+def _times(config: LimitDynamics) -> Float[np.ndarray, " times"]:
     with jax.enable_x64(True):
-        return _limit_dynamics(config, key)
+        return np.asarray(jnp.linspace(0.0, config.horizon, config.times))
 
 
-def _limit_dynamics(config: LimitDynamics, key: PRNGKeyArray) -> xr.Dataset:
-    weight_key, data_key, test_key = jr.split(key, 3)
-    data, grid = squares(config.n, key=data_key), Grid(config.nodes, config.substeps)
-    test = jr.normal(test_key, (32, 2))
-    times = jnp.linspace(0.0, config.horizon, config.times)
+def _solved(config: LimitDynamics, point: Point, key: PRNGKeyArray):
+    with jax.enable_x64(True):
+        weight_key, data_key, test_key = jr.split(key, 3)
+        data, grid = (
+            squares(config.n, key=data_key),
+            Grid(config.nodes, config.substeps),
+        )
+        test = jr.normal(test_key, (32, 2))
+        times = jnp.asarray(_times(config))
 
-    def solve(depth, gradient):
-        model = initial(config, depth, key=weight_key)
-        return flow(gradient, model, times, config.tolerance)
+        def solve(depth, gradient):
+            model = initial(config, depth, key=weight_key)
+            return flow(gradient, model, times, config.tolerance)
 
-    # `Partial` lets both rules, and every use of the gradient, share one program
-    rules = [
-        Partial(limit_gradient, grid=grid, data=data, printed=jnp.asarray(printed))
-        for printed in (False, True)
-    ]
-    path, printed = (solve(config.nodes, gradient) for gradient in rules)
-    networks = [
-        solve(depth, Partial(network_gradient, data=data)) for depth in config.depths
-    ]
-    errors = [compare(path, network, grid, test) for network in networks]
-    gradients = [_along(gradient, path) for gradient in rules]
-    dims = ("rule", "depth")
-    return xr.Dataset(
-        {
+        # `Partial` lets both rules, and every use of the gradient, share one program
+        rules = [
+            Partial(limit_gradient, grid=grid, data=data, printed=jnp.asarray(printed))
+            for printed in (False, True)
+        ]
+        path, printed = (solve(config.nodes, gradient) for gradient in rules)
+        networks = [
+            solve(depth, Partial(network_gradient, data=data))
+            for depth in config.depths
+        ]
+        errors = [compare(path, network, grid, test) for network in networks]
+        gradients = [_along(gradient, path) for gradient in rules]
+        both = [_losses(solution, grid, data) for solution in (path, printed)]
+        speed = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(gradients[0]))
+        mismatches = _mismatches(config, path, gradients, grid, data)
+        return {
             "error": (("quantity", "depth"), np.stack(errors, axis=1)),
-            "loss": ("time", _losses(path, grid, data)),
-            "printed_loss": ("time", _losses(printed, grid, data)),
-            "mismatch": (dims, _mismatches(config, path, gradients, grid, data)),
-            "speed": max(
-                float(jnp.abs(g).max()) for g in jax.tree.leaves(gradients[0])
-            ),
+            "loss": ("time", both[0]),
+            "printed_loss": ("time", both[1]),
+            "mismatch": (("rule", "depth"), mismatches),
+            "speed": speed,
             "outer_entry": (("time", "s"), _entry(path, grid)),
-        },
-        {
-            "quantity": list(QUANTITIES),
-            "rule": list(RULES),
-            "depth": list(config.depths),
-            "time": np.asarray(times),
-            "s": _FINE,
-        },
-        {"dtype": "float64"},
-    )
+        }
 
 
 QUANTITIES = ("outer", "inner", "encoder", "decoder", "states", "outputs")
@@ -324,7 +293,9 @@ def compare(
     states = jnp.asarray(grid.at(np.arange(depth + 1) / depth))
 
     def gap(limit, net):
-        block = jax.tree.map(jnp.subtract, between(samples, layers(limit)), layers(net))
+        block = jax.tree.map(
+            jnp.subtract, interpolate(samples, layers(limit)), layers(net)
+        )
         smooth = jax.vmap(lambda x: states @ forward(limit, grid, x))(test)
         hidden = smooth - jax.vmap(net.trajectory)(test)
         outputs = smooth[:, -1] @ limit.decoder.weight.T - jax.vmap(net)(test)
@@ -372,9 +343,9 @@ def _mismatches(
     def at(depth):
         matrix = grid.at(np.arange(depth) / depth)
         last = _last(path)
-        network = ResNet(between(matrix, block), last.encoder, last.decoder)
+        network = ResNet(interpolate(matrix, block), last.encoder, last.decoder)
         exact = layers(jax.jit(Partial(network_gradient, data=data))(network)).outer
-        gaps = [between(matrix, g).outer - exact for g in ours]
+        gaps = [interpolate(matrix, g).outer - exact for g in ours]
         return [float(jnp.linalg.norm(g) / jnp.linalg.norm(exact)) for g in gaps]
 
     return np.array([at(depth) for depth in config.depths]).T

@@ -6,9 +6,16 @@ import numpy as np
 import xarray as xr
 from jaxtyping import PRNGKeyArray
 
-from ... import files, training
+from ... import training
+from ...checks import require_at_least, require_multiple, require_positive
 from ...residual import ResNet
+from ..registry import experiment
+from ..runner import Point, Runner
 from . import setting
+
+__all__ = ["LongTime", "decay_rate", "train_long"]
+
+_SERIES = ("loss", "max_outer", "max_inner", "mean_outer", "mean_inner")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,68 +32,71 @@ class LongTime:
     row: int = 3
     column: int = 5
 
+    def __post_init__(self):
+        require_positive(self, "steps", "every", "n", "d", "m", "rate")
+        require_at_least(2, self, "depths")
+        require_multiple(self, "steps", "every")
+        least = min(self.d, self.m)
+        if not (0 <= self.row < least and 0 <= self.column < least):
+            raise ValueError(
+                f"row and column must lie between 0 and {least - 1}, to be entries of "
+                f"both matrices: got {self.row}, {self.column}."
+            )
+        setting.require_room(max(self.depths), self)
 
-def long_time(
-    config: LongTime, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+
+@experiment(
+    "marion2024/long-time",
+    "Figure 2: weights along depth, and the loss, over 80,000 iterations",
+    LongTime(),
+    book={"depths": (64,), "steps": 2000, "every": 100},
+    smoke={"depths": (2, 4), "steps": 20, "every": 5},
+)
+def train_long(config: LongTime, run: Runner) -> xr.Dataset:
     """Loss and successive distances at each depth; entries of the weights at the last.
 
-    The numbers are those of the public code: `key` is not used.
+    The numbers are those of the public code: the key is not used.
     """
-    least = min(config.d, config.m)
-    if not (0 <= config.row < least and 0 <= config.column < least):
-        raise ValueError(
-            f"row and column must lie between 0 and {least - 1}, to be entries of "
-            f"both matrices: got {config.row}, {config.column}."
+    found = run.each("trained", {"depth": config.depths}, _trained)
+    last = {"depth": -1, "layer": slice(config.depths[-1])}
+    entries = found[["outer_entry", "inner_entry"]].isel(last, drop=True)
+    return (
+        found[list(_SERIES)]
+        .merge(entries)
+        .assign_coords(
+            iteration=np.arange(0, config.steps + 1, config.every),
+            layer=np.arange(config.depths[-1]),
         )
+    )
+
+
+def _trained(config: LongTime, point: Point, key: PRNGKeyArray):
     chosen = setting.script(0, config.n, config.d, config.m, unused=True)
-    optimiser = setting.descent(config.rate)
 
     def record(model: ResNet):
         layers = setting.layers(model)
-        outer, inner = layers.outer, layers.inner
-        entries = (
-            outer[:, config.row, config.column],
-            inner[:, config.row, config.column],
-        )
+        entries = {
+            "outer_entry": layers.outer[:, config.row, config.column],
+            "inner_entry": layers.inner[:, config.row, config.column],
+        }
         loss = chosen.loss(model, chosen.data, None)
         return setting.distances(model) | {"loss": loss}, entries
 
-    def one(depth):
-        return (
-            training.train(
-                chosen.network(depth),
-                chosen.data,
-                chosen.loss,
-                optimiser,
-                config.steps,
-                record=record,
-                every=config.every,
-                trainable=training.only_layers,
-                progress=progress,
-                checkpoint=files.checkpoint(scratch, f"depth-{depth}"),
-            )
-            .finished()
-            .records
-        )
-
-    runs = [one(depth) for depth in config.depths]
-    kept = ("loss", "max_outer", "max_inner", "mean_outer", "mean_inner")
-    series = {
-        name: (("depth", "iteration"), np.stack([scalars[name] for scalars, _ in runs]))
-        for name in kept
-    }
-    outer, inner = runs[-1][1]
-    entries = {
-        "outer_entry": (("iteration", "layer"), outer),
-        "inner_entry": (("iteration", "layer"), inner),
-    }
-    coordinates = {
-        "depth": list(config.depths),
-        "iteration": np.arange(0, config.steps + 1, config.every),
-        "layer": np.arange(config.depths[-1]),
-    }
-    return xr.Dataset(series | entries, coordinates)
+    run = training.train(
+        chosen.network(point["depth"]),
+        chosen.data,
+        chosen.loss,
+        setting.descent(config.rate),
+        config.steps,
+        record=record,
+        every=config.every,
+        trainable=training.only_layers,
+        **point.resumable,
+    ).finished()
+    series, entries = run.records
+    found = {name: ("iteration", series[name]) for name in _SERIES}
+    layered = {name: (("iteration", "layer"), z) for name, z in entries.items()}
+    return found | layered
 
 
 def decay_rate(dataset: xr.Dataset, start: int, end: int) -> xr.DataArray:

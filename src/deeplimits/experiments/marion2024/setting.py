@@ -1,13 +1,14 @@
 """The synthetic experiments' common ground: network, data, loss, gradient descent."""
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import datasets, training
+from ... import checks, datasets, losses, training
 from ...residual import ResNet, TwoLayer
 from ...statistics import successive_distances
 
@@ -19,7 +20,7 @@ class Setting(NamedTuple):
 
     inner: Float[Array, "m d"]
     data: tuple[Float[Array, "n d"], Float[Array, "n d"]]
-    loss: training.Loss
+    loss: losses.Loss
     width_factors: bool
 
     def network(self, depth: int) -> ResNet:
@@ -46,14 +47,14 @@ def script(seed: int, n: int, d: int, m: int, *, unused: bool = False) -> Settin
     skipped = [(d, d)] if unused else []
     W, *_, x, y = datasets.torch_normals(seed, (d, m), *skipped, (n, d), (n, d))
     data = (jnp.asarray(x), jnp.asarray(y))
-    return Setting(jnp.asarray(W.T), data, training.mean_square_entry, False)
+    return Setting(jnp.asarray(W.T), data, losses.mean_square_entry, False)
 
 
 def equation(n: int, d: int, m: int, *, key: PRNGKeyArray) -> Setting:
     """Equation (3) and the loss of `marion2024` as they are printed."""
     weight_key, data_key = jr.split(key)
     data = datasets.gaussian_pairs(n, d, key=data_key)
-    return Setting(jr.normal(weight_key, (m, d)), data, training.mean_square, True)
+    return Setting(jr.normal(weight_key, (m, d)), data, losses.mean_square, True)
 
 
 def layers(model: ResNet) -> TwoLayer:
@@ -62,6 +63,7 @@ def layers(model: ResNet) -> TwoLayer:
     return model.block
 
 
+@functools.cache  # the same rule each time: what it is part of compiles once
 def descent(rate: float) -> optax.GradientTransformation:
     r"""Gradient descent with step `rate` times $L$ in the layers."""
     return optax.chain(training.depth_factor(), optax.sgd(rate))
@@ -80,3 +82,11 @@ def distances(model: ResNet) -> dict[str, Float[Array, ""]]:
         "mean_inner": inner.mean(),
         "squares_outer": jnp.sum(outer**2),
     }
+
+
+def require_room(depth: int, config: Any, *, copies: int = 1) -> None:
+    """`ValueError` where a training at this depth fits into no memory: its weights,
+    the hidden states of all examples, and a loss a step."""
+    n, d, m = config.n, config.d, config.m
+    layer = 2 * d * m + n * (d + m)
+    checks.require_room(8 * copies * (depth * layer + config.steps))

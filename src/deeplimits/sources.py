@@ -1,0 +1,77 @@
+"""What a piece of code runs: the modules of the library behind it, and their hash.
+
+Imports are followed by reading the sources, not by running them: a module counts where
+it is named in an `import`, also inside a function. Data that a module reads stands
+beside it under its name, and counts with it.
+"""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+PACKAGE = "deeplimits"
+ROOT = Path(__file__).parents[1]
+
+
+def digest(data: bytes) -> str:
+    """The first 16 digits of a SHA-256: enough to tell versions of a file apart."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Dotted names that a file of `package` imports, relative ones made absolute."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join((parts if node.level else []) + [node.module or ""])
+            base = base.strip(".")
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _file(root: Path, module: str) -> Path | None:
+    stem = root.joinpath(*module.split("."))
+    options = (stem.with_suffix(".py"), stem / "__init__.py")
+    return next((path for path in options if path.is_file()), None)
+
+
+def closure(names: Iterable[str], root: Path = ROOT) -> dict[str, Path]:
+    """Every module of the library below `root` that these names lead to.
+
+    A name may be that of a module or of something in it; others are passed over.
+    """
+    found: dict[str, Path] = {}
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        path = _file(root, name) if f"{name}.".startswith(f"{PACKAGE}.") else None
+        if path is None or name in found:
+            continue
+        found[name] = path
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        queue += imports(ast.parse(path.read_text(encoding="utf-8")), package)
+        queue.append(name.rpartition(".")[0])  # importing it runs its package, too
+    return found
+
+
+def with_data(paths: Iterable[Path]) -> list[Path]:
+    """The files, and the data beside each: `exercises.yml` beside `exercises.py`."""
+    found = set()
+    for path in paths:
+        beside = path.parent.glob(f"{path.stem}.*")
+        found |= {path, *(p for p in beside if p.suffix not in (".py", ".pyc"))}
+    return sorted(found)
+
+
+@functools.cache
+def code_hash(module: str) -> str:
+    """One hash for a module and all that it leads to, whatever commit they are of."""
+    files = with_data(closure([module]).values())
+    parts = [
+        f"{p.relative_to(ROOT).as_posix()} {digest(p.read_bytes())}" for p in files
+    ]
+    return digest("\n".join(parts).encode())
