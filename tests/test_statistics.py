@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deeplimits import regularity, statistics
+from deeplimits import statistics, variation
 
 
 def test_slope_of_an_exact_power_law():
@@ -109,11 +109,11 @@ def test_depth_distance_is_exact_for_any_two_depths():
         ),
         (lambda: statistics.mean_interval([1.0, 2.0], level=1.0), "level must lie"),
         (
-            lambda: regularity.regularity(np.ones((16, 2)), level=0.0),
+            lambda: variation.regularity(np.ones((16, 2)), level=0.0),
             "level must lie",
         ),
         (
-            lambda: regularity.variogram(np.ones((8, 2)), [1, 5]),
+            lambda: variation.variogram(np.ones((8, 2)), [1, 5]),
             "a lag between 1 and 4 in 8 layers: got 5",
         ),
         (lambda: statistics.p_variation(jnp.ones((3, 2)), np.inf), "got inf"),
