@@ -154,16 +154,12 @@ def _joined(labels: Mapping[str, Sequence], rows: Sequence[xr.Dataset]) -> xr.Da
 
 def _filled(name: str, arrays: Mapping[int, np.ndarray], count: int) -> np.ndarray:
     """Arrays by position, stacked; NaN where one is shorter than others, or missing."""
-    first = next(iter(arrays.values()))
-    shape = tuple(
-        np.max([array.shape for array in arrays.values()], axis=0).astype(int)
-    )
+    shape = tuple(np.max([a.shape for a in arrays.values()], axis=0).astype(int))
+    dtype = np.result_type(*arrays.values())
     whole = len(arrays) == count and all(a.shape == shape for a in arrays.values())
-    if not whole and first.dtype.kind != "f":
-        raise ValueError(
-            f"{name} differs in shape, and its type {first.dtype} has no NaN."
-        )
-    full = np.empty((count, *shape), first.dtype)
+    if not whole and dtype.kind != "f":
+        raise ValueError(f"{name} differs in shape, and its type {dtype} has no NaN.")
+    full = np.empty((count, *shape), dtype)
     if not whole:
         full[:] = np.nan
     for i, array in arrays.items():

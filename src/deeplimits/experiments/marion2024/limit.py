@@ -222,14 +222,9 @@ def limit_dynamics(config: LimitDynamics, run: Runner) -> xr.Dataset:
         quantity=list(QUANTITIES),
         rule=list(RULES),
         depth=list(config.depths),
-        time=_times(config),
+        time=np.linspace(0.0, config.horizon, config.times),
         s=_FINE,
     ).assign_attrs(dtype="float64")
-
-
-def _times(config: LimitDynamics) -> Float[np.ndarray, " times"]:
-    with jax.enable_x64(True):
-        return np.asarray(jnp.linspace(0.0, config.horizon, config.times))
 
 
 def _solved(config: LimitDynamics, point: Point, key: PRNGKeyArray):
@@ -240,7 +235,7 @@ def _solved(config: LimitDynamics, point: Point, key: PRNGKeyArray):
             Grid(config.nodes, config.substeps),
         )
         test = jr.normal(test_key, (32, 2))
-        times = jnp.asarray(_times(config))
+        times = jnp.linspace(0.0, config.horizon, config.times)
 
         def solve(depth, gradient):
             model = initial(config, depth, key=weight_key)
