@@ -2,7 +2,10 @@
 
 import importlib
 import inspect
+import json
 import pkgutil
+import subprocess
+import sys
 from types import ModuleType
 
 import pytest
@@ -63,3 +66,29 @@ def test_a_package_promises_all_that_it_imports():
                 if key[0] != "_" and not isinstance(value, ModuleType)
             }
             assert public == set(module.__all__), name
+
+
+# Without what these bring, `deeplimits --version` need not wait.
+HEAVY = {"equinox", "jax", "matplotlib", "pandas", "scipy", "sklearn", "xarray"}
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("import deeplimits", set()),
+        ("from deeplimits import checks, exercises, files, images, ledger", set()),
+        ("from deeplimits import datasets, losses, residual", {"equinox", "jax"}),
+    ],
+)
+def test_what_is_heavy_is_loaded_where_it_is_used(line, allowed):
+    code = f"import json, sys; {line}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) & HEAVY <= allowed
+
+
+def test_modules_come_with_their_first_use():
+    code = "import deeplimits; deeplimits.checks.require_level(0.5); deeplimits.nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "module 'deeplimits' has no attribute 'nothing'" in done.stderr
+    assert {"__version__", "residual", "diagnosis"} <= set(dir(deeplimits))
