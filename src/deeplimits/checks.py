@@ -1,7 +1,12 @@
 """The checks that several modules share."""
 
 from collections.abc import Iterable
-from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import PyTree
 
 
 def require_known(what: str, name: str, known: Iterable[str]) -> None:
@@ -16,18 +21,13 @@ def require_level(level: float) -> None:
         raise ValueError(f"level must lie strictly between 0 and 1: got {level}.")
 
 
-def require_finite(name: str, tree: Any) -> None:
-    """Raise `ValueError` where an array of `tree`, a pytree, holds NaN or infinity.
+def require_finite(name: str, tree: PyTree) -> None:
+    """Raise `ValueError` where an array of `tree` holds NaN or infinity.
 
     Inside a transformation of JAX there are no values to look at: nothing is checked.
     """
-    # here, so that who checks a name alone (the command line) need not wait for them
-    import equinox as eqx
-    import jax
-    import jax.numpy as jnp
-
     for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, Tracer):
             continue
         with jax.ensure_compile_time_eval():  # while another function is traced, too
             finite = bool(jnp.isfinite(leaf).all())

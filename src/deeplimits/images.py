@@ -15,13 +15,11 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import platformdirs
 from jaxtyping import Int, UInt8
-
-from .checks import require_known
 
 Pixels = UInt8[np.ndarray, "images channels height width"]
 Labels = Int[np.ndarray, " images"]
@@ -87,6 +85,8 @@ LOADERS: dict[str, Callable[..., Images]] = {"mnist": mnist}
 
 def fetch(name: str) -> Images:
     """The set called `name`, from the network where it is not on this machine."""
+    from .checks import require_known  # brings JAX, which the command's help need not
+
     require_known("data set", name, LOADERS)
     return LOADERS[name](download=True)
 
@@ -107,17 +107,17 @@ def _fetched(file: str) -> Path:
     """The file, now in the cache: what is not the published one never enters it."""
     import pooch  # brings the network with it, which few runs need
 
-    def downloader(url, output_file, keeper):
+    def download(url, output_file, keeper):
         pooch.HTTPDownloader(timeout=60)(url, output_file, keeper)
         source = f"the mirror's {file}.gz"
         _verified(_decoded(Path(output_file).read_bytes(), source), file, source)
 
-    # else it advises to note the hash of the compressed file; ours is of its content
+    # it would advise to note the hash of the compressed file; ours is of its content
     pooch.get_logger().setLevel("WARNING")
     name, folder = f"{file}.gz", cache() / "mnist"
     try:
         path = pooch.retrieve(
-            _MIRROR + name, None, fname=name, path=folder, downloader=downloader
+            _MIRROR + name, None, name, folder, None, cast(Any, download)
         )
     except OSError as error:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Measured exponents with intervals, and how weights vary along depth."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -87,7 +87,9 @@ def mean_interval(
     return samples.mean(), samples.mean() - half, samples.mean() + half
 
 
-def _flat(weights: Float[Array, "depth ..."]) -> Float[Array, "depth entries"]:
+def _flat(
+    weights: Float[Array | np.ndarray, "depth ..."],
+) -> Float[Array | np.ndarray, "depth entries"]:
     if weights.ndim < 1 or weights.shape[0] < 2:
         raise ValueError(f"need two or more layers on the first axis: {weights.shape}.")
     require_finite("weights", weights)
@@ -104,19 +106,22 @@ def root_sum_of_squares(distances: Float[Array, " gaps"]) -> Float[Array, ""]:
     return jnp.sqrt(jnp.sum(distances**2))
 
 
-def scaling_norms(weights: Float[Array, "depth ..."]) -> dict[str, Float[Array, ""]]:
+def scaling_norms(weights: Float[Array | np.ndarray, "depth ..."]) -> dict[str, Any]:
     r"""The four norms whose exponents in depth `cohen2021` reads together:
 
     $$ \max_k \|Z_k\|_F, \quad \max_k \|Z_{k+1} - Z_k\|_F, \quad
        \Bigl\|\sum_k Z_k\Bigr\|_F, \quad \Bigl(\sum_k \|Z_k\|_F^2\Bigr)^{1/2}. $$
+
+    Of an array of NumPy in its own precision, whatever JAX computes in.
     """
     rows = _flat(weights)
-    sizes = jnp.linalg.norm(rows, axis=1)
+    xp = rows.__array_namespace__()
+    sizes = xp.linalg.norm(rows, axis=1)
     return {
         "max": sizes.max(),
-        "increment": successive_distances(weights).max(),
-        "sum": jnp.linalg.norm(rows.sum(0)),
-        "root_squares": root_sum_of_squares(sizes),
+        "increment": xp.linalg.norm(xp.diff(rows, axis=0), axis=1).max(),
+        "sum": xp.linalg.norm(rows.sum(0)),
+        "root_squares": xp.sqrt(xp.sum(sizes**2)),
     }
 
 
