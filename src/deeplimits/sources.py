@@ -59,6 +59,12 @@ def closure(names: Iterable[str], root: Path = ROOT) -> dict[str, Path]:
     return found
 
 
+def docstring(module: str, root: Path = ROOT) -> str | None:
+    """What a module says of itself, without running it."""
+    path = closure([module], root)[module]
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
 def with_data(paths: Iterable[Path]) -> list[Path]:
     """The files, and the data beside each: `exercises.yml` beside `exercises.py`."""
     found = set()
