@@ -123,13 +123,16 @@ def code(notebook: NotebookNode) -> list[str]:
 
 def _named(notebook: NotebookNode, module: str, *functions: str) -> Iterator[str]:
     """The names that `module.function("…")` is called with: all written out."""
+    wanted = [f"{module}.{function}" for function in functions]
     for node in ast.walk(ast.parse("\n".join(code(notebook)))):
-        called = isinstance(node, ast.Call) and ast.unparse(node.func)
-        if called not in [f"{module}.{function}" for function in functions]:
+        if not isinstance(node, ast.Call) or ast.unparse(node.func) not in wanted:
             continue
-        if not (node.args and isinstance(node.args[0], ast.Constant)):
-            raise RecordError(f"{ast.unparse(node)} must name a file or an experiment.")
-        yield node.args[0].value
+        match node.args:
+            case [ast.Constant(value=str(name)), *_]:
+                yield name
+            case _:
+                text = ast.unparse(node)
+                raise RecordError(f"{text} must name a file or an experiment.")
 
 
 def modules(root: Path, notebook: NotebookNode) -> dict[str, Path]:

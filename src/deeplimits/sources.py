@@ -100,7 +100,6 @@ def experiments(root: Path = ROOT) -> dict[str, Entry]:
 def _entries(path: Path, root: Path) -> Iterator[tuple[str, Entry]]:
     module = ".".join(path.relative_to(root).with_suffix("").parts)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        if called and node.func.id == "experiment":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "experiment":
             name, summary = (ast.literal_eval(part) for part in node.args[:2])
             yield name, Entry(module, summary)
