@@ -5,6 +5,7 @@ import http.server
 import os
 import shutil
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -70,8 +71,10 @@ def site():
 @pytest.fixture(scope="module")
 def browser():
     require(CHROMIUM, "no Chromium here, nor Chrome")
-    sync = pytest.importorskip("playwright.sync_api", reason="no playwright here")
-    with sync.sync_playwright() as play:
+    require(find_spec("playwright"), "no playwright here")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
         browser.close()
