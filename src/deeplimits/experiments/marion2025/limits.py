@@ -47,13 +47,13 @@ class Limits:
 def limit_errors(config: Limits, run: Runner) -> xr.Dataset:
     r"""$\|h_L - H(1)\|$ for the SDE (res-1, $\beta = \frac12$) and the ODE (res-3,
     $\beta = 1$), on one Brownian path or one smooth path a draw."""
-    found = run.each("error", {"limit": _ERRORS}, _errors)
+    found = run.each("error", {"limit": _DISTANCES}, _errors)
     return found.assign_coords(depth=list(config.depths)).assign_attrs(dtype="float64")
 
 
 def _errors(config: Limits, point: Point, key: PRNGKeyArray):
     def one(key: PRNGKeyArray) -> Float[Array, " depths"]:
-        return _ERRORS[point["limit"]](config, key)
+        return _DISTANCES[point["limit"]](config, key)
 
     with jax.enable_x64(True):
         keys = jr.split(key, config.draws)
@@ -86,7 +86,7 @@ def _ode(config: Limits, key: PRNGKeyArray) -> Float[Array, " depths"]:
     return _gaps(config, [last(depth) for depth in (*config.depths, config.finest)])
 
 
-_ERRORS = {"sde": _sde, "ode": _ode}
+_DISTANCES = {"sde": _sde, "ode": _ode}
 
 
 def root_mean_squares(
