@@ -9,13 +9,30 @@ import jax.random as jr
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
-from tqdm import tqdm
 
-from ... import files
-from ...checks import require_known
+from ...checks import (
+    require_at_least,
+    require_known,
+    require_multiple,
+    require_positive,
+    require_room,
+)
 from ...initialisation import coarsened, fractional_noise
 from ...statistics import mean_interval
+from ..registry import experiment
+from ..runner import Point, Runner
 from . import setting
+
+__all__ = [
+    "Critical",
+    "critical_exponent",
+    "crossing",
+    "first_order",
+    "first_order_exponent",
+    "heavy_tails",
+    "last_root",
+    "log_ratios",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,40 +49,56 @@ class Critical:
     betas: tuple[float, ...] = tuple(i / 20 for i in range(27))
     tail: float = 0.0
 
+    def __post_init__(self):
+        require_known("model", self.model, setting.MODELS)
+        require_positive(self, "hursts", "depths", "width", "networks", "batch")
+        require_positive(self, "points")
+        require_at_least(0, self, "betas", "tail")
+        if max(self.hursts) >= 1:
+            raise ValueError(f"every Hurst index must be below 1: got {self.hursts}.")
+        setting.require_nested(self.depths, finest := max(self.depths))
+        require_multiple(self, "networks", "batch")
+        noise = 4 * finest * self.width**2 + self.points * self.width
+        kept = self.networks * len(self.depths) * len(self.betas)
+        require_room(8 * (self.batch * noise + kept))
 
-def critical(
-    config: Critical, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+
+def log_ratios(config: Critical, run: Runner) -> xr.Dataset:
     r"""$\log_{10} \|h_L - h_0\|/\|h_0\|$, the mean over inputs, for each network.
 
     The networks of a draw are coupled: their weights are increments of one fractional
     Brownian path over grids of different step.
     """
-    require_known("model", config.model, setting.MODELS)
-    finest = max(config.depths)
-    if any(finest % depth for depth in config.depths):
-        raise ValueError(f"every depth must divide the largest: {config.depths}.")
-    if config.networks % config.batch:
-        raise ValueError(
-            f"batch must divide networks: {config.batch}, {config.networks}."
-        )
+    found = run.each("networks", {"hurst": config.hursts}, _networks)
+    return found.assign_coords(depth=list(config.depths), beta=list(config.betas))
+
+
+critical_exponent = experiment(
+    "marion2025/critical",
+    "the critical exponent against the Hurst index",
+    Critical(),
+    book={
+        "hursts": (0.1, 0.3, 0.5, 0.7, 0.9),
+        "depths": (256, 1024),
+        "networks": 32,
+        "width": 8,
+    },
+    smoke={"hursts": (0.2, 0.8), "depths": (16, 64), "width": 6, "networks": 64},
+)(log_ratios)
+
+heavy_tails = experiment(
+    "marion2025/heavy-tails",
+    "the critical exponent of independent weights of infinite variance",
+    Critical(hursts=(0.5,), depths=(256, 1024), width=8, networks=1024, tail=1.5),
+    book={"networks": 256},
+    smoke={"depths": (16, 64), "width": 6, "networks": 64},
+)(log_ratios)
+
+
+def _networks(config: Critical, point: Point, key: PRNGKeyArray):
     keys = jr.split(key, config.networks // config.batch)
-
-    def row(hurst: float) -> np.ndarray:
-        def compute():
-            return {"row": np.concatenate([_batch(config, hurst, k) for k in keys])}
-
-        return files.kept(scratch, f"hurst-{hurst}", compute)["row"]
-
-    rows = [row(hurst) for hurst in tqdm(config.hursts, disable=not progress)]
-    return xr.Dataset(
-        {"log_ratio": (("hurst", "network", "depth", "beta"), np.stack(rows))},
-        {
-            "hurst": list(config.hursts),
-            "depth": list(config.depths),
-            "beta": list(config.betas),
-        },
-    )
+    rows = np.concatenate([_batch(config, point["hurst"], key) for key in keys])
+    return {"log_ratio": (("network", "depth", "beta"), rows)}
 
 
 def _batch(
@@ -132,7 +165,7 @@ def crossing(
     betas = dataset["beta"].values
 
     def interval(rows: np.ndarray) -> tuple[float, float, float]:
-        means = rows.reshape(groups, -1, betas.size).mean(1)
+        means = setting.group_means(rows, groups)
         return mean_interval([last_root(betas, row) for row in means])
 
     return np.array([interval(rows) for rows in gap.values])

@@ -8,13 +8,21 @@ import jax.random as jr
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
-from tqdm import tqdm
 
-from ... import files
-from ...checks import require_known
+from ...checks import require_at_least, require_known, require_positive, require_room
+from ...statistics import Slope, loglog_slope
+from ..registry import experiment
+from ..runner import Point, Runner
 from . import setting
 
-QUANTITIES = ("state", "gradient")
+__all__ = [
+    "Depth",
+    "against_depth",
+    "independent_depth",
+    "root_mean_square",
+    "slope",
+    "smooth_depth",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,34 +38,50 @@ class Depth:
     inputs: int = 64
     length_scale: float = 0.1
 
+    def __post_init__(self):
+        require_known("model", self.model, setting.MODELS)
+        require_known("law", self.law, setting.LAWS)
+        require_positive(self, "depths", "repetitions", "width", "inputs")
+        require_at_least(0, self, "betas")
+        require_at_least(0.01, self, "length_scale")
+        layer = 4 * self.width**2 + 2 * self.width * len(self.betas)
+        rows = self.repetitions * len(self.betas)
+        inputs = self.width * self.inputs
+        require_room(8 * (layer * max(self.depths) + inputs + 2 * rows))
 
-def against_depth(
-    config: Depth, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+
+def against_depth(config: Depth, run: Runner) -> xr.Dataset:
     r"""$\|h_L - h_0\|/\|h_0\|$ and $\|p_0 - p_L\|/\|p_L\|$ by exponent and depth.
 
     One draw of the weights serves all exponents. With smooth weights it serves all
     depths as well, which then sample the same path.
     """
-    require_known("model", config.model, setting.MODELS)
-    require_known("law", config.law, setting.LAWS)
+    found = run.each("ratio", {"depth": config.depths}, _repeated)
+    quantities = list(setting.QUANTITIES)
+    return found.assign_coords(beta=list(config.betas), quantity=quantities)
+
+
+independent_depth = experiment(
+    "marion2025/independent-depth",
+    "Figures 1 and 3: independent weights, states and gradients against depth",
+    Depth(),
+    book={"depths": (10, 100, 1000), "repetitions": 10},
+    smoke={"depths": (4, 8, 16), "repetitions": 3, "width": 6},
+)(against_depth)
+
+smooth_depth = experiment(
+    "marion2025/smooth-depth",
+    "Figures 4 and 5: smooth weights, states and gradients against depth",
+    Depth(law="smooth", betas=(0.5, 1.0, 2.0)),
+    book={"depths": (10, 100, 1000), "repetitions": 10},
+    smoke={"depths": (4, 8, 16), "repetitions": 3, "width": 6},
+)(against_depth)
+
+
+def _repeated(config: Depth, point: Point, key: PRNGKeyArray):
     keys = jr.split(key, config.repetitions)
-
-    def row(depth: int) -> np.ndarray:
-        def compute():
-            return {"row": [_ratios(*_network(config, depth, k)) for k in keys]}
-
-        return files.kept(scratch, f"depth-{depth}", compute)["row"]
-
-    values = [row(depth) for depth in tqdm(config.depths, disable=not progress)]
-    return xr.Dataset(
-        {"ratio": (("depth", "repetition", "beta", "quantity"), np.stack(values))},
-        {
-            "depth": list(config.depths),
-            "beta": list(config.betas),
-            "quantity": list(QUANTITIES),
-        },
-    )
+    rows = [_ratios(*_network(config, point["depth"], key)) for key in keys]
+    return {"ratio": (("repetition", "beta", "quantity"), np.stack(rows))}
 
 
 def _network(config: Depth, depth: int, key: PRNGKeyArray):
@@ -72,7 +96,7 @@ def _network(config: Depth, depth: int, key: PRNGKeyArray):
     beyond = ((0, longest - drawn), (0, 0), (0, 0))
     padded = jax.tree.map(lambda w: jnp.pad(w, beyond), block)
     steps = np.zeros((len(config.betas), longest))
-    steps[:, :depth] = depth ** -np.array(config.betas)[:, None]
+    steps[:, :depth] = depth ** -np.array(config.betas, float)[:, None]
     h, p = setting.ends(config.width, config.inputs, key=end_key)
     return padded, jnp.asarray(steps, h.dtype), h, p
 
@@ -82,7 +106,24 @@ def _ratios(block, steps, h, p) -> Float[Array, "betas 2"]:
     return jax.vmap(setting.ratios, (None, 0, None, None))(block, steps, h, p)
 
 
-def mean_square(depth, beta: float):
-    r"""$(1 + L^{-2\beta}/2)^L - 1$: the exact mean square of both ratios (res-3)."""
-    depth = np.asarray(depth, float)
-    return np.expm1(depth * np.log1p(depth ** (-2 * beta) / 2))
+def root_mean_square(dataset: xr.Dataset, quantity: str) -> xr.DataArray:
+    """Of a ratio, over the repetitions, by exponent and depth."""
+    return (dataset["ratio"].sel(quantity=quantity) ** 2).mean("repetition") ** 0.5
+
+
+def slope(
+    dataset: xr.Dataset,
+    beta: float,
+    quantity: str,
+    *,
+    window: tuple[float, float] = (100, 2000),
+    groups: int = 5,
+) -> Slope:
+    """The exponent in depth of `root_mean_square`, over groups of repetitions.
+
+    One repetition is too rough a root mean square, all of them leave no interval.
+    Raises `ValueError` unless `groups` divides the repetitions.
+    """
+    squares = dataset["ratio"].sel(beta=beta, quantity=quantity) ** 2
+    means = setting.group_means(squares.transpose("repetition", "depth").values, groups)
+    return loglog_slope(dataset["depth"], np.sqrt(means), window=window)

@@ -1,6 +1,7 @@
 """Figure 2: the law of the growth of states and gradients at the critical exponent."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,23 @@ import jax.random as jr
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
-from tqdm import tqdm
+from numpy.typing import ArrayLike
+from scipy import stats
 
-from ... import files
-from ...checks import require_known
+from ...checks import require_known, require_multiple, require_positive, require_room
+from ...statistics import mean_interval
+from ..registry import experiment
+from ..runner import Point, Runner
 from . import setting
+
+__all__ = [
+    "Histogram",
+    "bounds",
+    "growth_histogram",
+    "lognormal",
+    "share_within_bounds",
+    "spread",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,35 +39,48 @@ class Histogram:
     draws: int = 10_000
     batch: int = 20
 
+    def __post_init__(self):
+        require_known("model", self.model, setting.MODELS)
+        require_positive(self, "width", "depth", "inputs", "draws", "batch")
+        require_multiple(self, "draws", "batch")
+        layers = self.depth * (2 * self.width**2 + 2 * self.width)
+        require_room(8 * (layers + self.width * self.inputs + 4 * self.draws))
 
-def histogram(
-    config: Histogram, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+
+@experiment(
+    "marion2025/histogram",
+    "Figure 2: the law of the growth at the critical exponent",
+    Histogram(),
+    book={"width": 40, "depth": 256, "draws": 1500},
+    smoke={"width": 6, "depth": 8, "draws": 100, "batch": 50},
+)
+def growth_histogram(config: Histogram, run: Runner) -> xr.Dataset:
     r"""$\|h_L\|/\|h_0\|$ and $\|p_0\|/\|p_L\|$ of independent uniform networks."""
-    if config.draws % config.batch:
-        raise ValueError(f"batch must divide draws: {config.batch}, {config.draws}.")
-    require_known("model", config.model, setting.MODELS)
+    batches = range(config.draws // config.batch)
+    found = run.each("growth", {"batch": batches}, _batch)
+    return xr.Dataset({name: ("draw", v.values.ravel()) for name, v in found.items()})
+
+
+def _batch(config: Histogram, point: Point, key: PRNGKeyArray):
+    growth = _growth(config, key, point["batch"])
+    return {"state": ("member", growth[:, 0]), "gradient": ("member", growth[:, 1])}
+
+
+@partial(jax.jit, static_argnums=0)
+def _growth(config: Histogram, key: PRNGKeyArray, batch) -> Float[Array, "batch 2"]:
     keys = jr.split(key, (config.draws // config.batch, config.batch))
-    law, scale = setting.law("uniform", length_scale=1.0), config.depth**-0.5
+    law = setting.law("uniform", length_scale=1.0)
 
     def one(key: PRNGKeyArray) -> Float[Array, "2"]:
         weight_key, end_key = jr.split(key)
         net = (config.model, law, config.depth, config.width)
         block = setting.draw(*net, key=weight_key)
         h, p = setting.ends(config.width, config.inputs, key=end_key)
-        last, first = setting.propagate(block, jnp.asarray(scale), h, p)
+        last, first = setting.propagate(block, jnp.asarray(config.depth**-0.5), h, p)
         norms = jnp.linalg.norm(jnp.stack([h, last, p, first]), axis=1)
         return norms[1::2] / norms[::2]
 
-    batch = jax.jit(lambda keys: jax.lax.map(one, keys))
-    rows = [
-        files.kept(scratch, f"batch-{i}", lambda k=k: {"growth": batch(k)})
-        for i, k in enumerate(tqdm(keys, disable=not progress))
-    ]
-    growth = np.concatenate([row["growth"] for row in rows])
-    return xr.Dataset(
-        {"state": ("draw", growth[:, 0]), "gradient": ("draw", growth[:, 1])}
-    )
+    return jax.lax.map(one, keys[batch])
 
 
 def lognormal(width: int) -> tuple[float, float]:
@@ -63,9 +89,28 @@ def lognormal(width: int) -> tuple[float, float]:
     return 0.5 - 1 / width, 2 / width
 
 
+def spread(growth: ArrayLike, width: int) -> tuple[float, float, float]:
+    r"""The variance of $\log \|h_L\|^2/\|h_0\|^2$ over that of `lognormal`, from draws
+    of $\|h_L\|/\|h_0\|$: the ratio, and Student's interval."""
+    logs = 2 * np.log(np.asarray(growth, float))
+    return mean_interval((logs - logs.mean()) ** 2 / lognormal(width)[1])
+
+
 def bounds(width: int, delta: float) -> tuple[float, float]:
     r"""What $\|h_L - h_0\|^2/\|h_0\|^2$ lies between with probability $1 - \delta$, as
     we recall it from `marion2025`: to be checked against the paper."""
     low = 3 / 8 - (22 / (width * delta)) ** 0.5
     high = 1 + (10 / (width * delta)) ** 0.5
     return float(jnp.expm1(low)), float(jnp.exp(high) + 1)
+
+
+def share_within_bounds(
+    change: ArrayLike, width: int, delta: float
+) -> tuple[float, float, float]:
+    r"""The share of draws of $\|h_L - h_0\|/\|h_0\|$ whose square lies within `bounds`,
+    and its exact binomial interval (of Clopper and Pearson)."""
+    low, high = bounds(width, delta)
+    squares = np.asarray(change, float) ** 2
+    inside = int(np.sum((low < squares) & (squares < high)))
+    found = stats.binomtest(inside, squares.size).proportion_ci()
+    return inside / squares.size, float(found.low), float(found.high)

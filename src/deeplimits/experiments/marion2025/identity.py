@@ -8,10 +8,19 @@ import jax.random as jr
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import ArrayLike
 
+from ...checks import require_at_least, require_positive, require_room
+from ...statistics import mean_interval
+from ..registry import experiment
+from ..runner import Point, Runner
 from . import setting
 
+__all__ = ["Identity", "mean_square", "mean_squares", "start", "versus_identity"]
+
 STARTS = ("alternating", "positive", "negative")
+QUANTITIES = ("state", "state change", "gradient", "gradient change")
+FIVE_ERRORS = 0.9999994  # the level of an interval of five standard errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +32,12 @@ class Identity:
     beta: float = 0.5
     draws: int = 16384
 
+    def __post_init__(self):
+        require_positive(self, "depth", "width", "draws")
+        require_at_least(0, self, "beta")
+        layer = 2 * self.width**2 + 2 * len(STARTS) * self.width
+        require_room(8 * self.draws * self.depth * layer)
+
 
 def start(name: str, width: int) -> Float[Array, " q"]:
     """A fixed state of norm one: entries of alternating, positive, negative sign."""
@@ -31,31 +46,26 @@ def start(name: str, width: int) -> Float[Array, " q"]:
     return signs[name] * entries / jnp.linalg.norm(entries)
 
 
-def identity(
-    config: Identity, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+@experiment(
+    "marion2025/identity",
+    "mean squares at finite depth, against the exact identity",
+    Identity(),
+    smoke={"draws": 512},
+)
+def mean_squares(config: Identity, run: Runner) -> xr.Dataset:
     r"""$\|h_L\|^2$, $\|h_L - h_0\|^2$, $\|p_0\|^2$ and $\|p_0 - p_L\|^2$ from fixed
     $h_0$ and $p_L$ of norm one."""
+    found = run.each("squares", {"model": setting.MODELS}, _squares)
+    return found.assign_coords(start=list(STARTS), quantity=list(QUANTITIES))
+
+
+def _squares(config: Identity, point: Point, key: PRNGKeyArray):
+    model = point["model"]
+    keys = dict(zip(setting.MODELS, jr.split(key, len(setting.MODELS)), strict=True))
     starts = jnp.stack([start(name, config.width) for name in STARTS])
-    keys = jr.split(key, len(setting.MODELS))
-    pairs = zip(setting.MODELS, keys, strict=True)
-    values = [_squares(config, model, starts, k) for model, k in pairs]
-    return xr.Dataset(
-        {"square": (("model", "start", "draw", "quantity"), np.asarray(values))},
-        {
-            "model": list(setting.MODELS),
-            "start": list(STARTS),
-            "quantity": ["state", "state change", "gradient", "gradient change"],
-        },
-    )
-
-
-def _squares(
-    config: Identity, model: str, starts: Float[Array, "starts q"], key: PRNGKeyArray
-) -> Float[Array, "starts draws 4"]:
     p = start("alternating", config.width)[::-1]
     law = setting.law("uniform", length_scale=1.0)
-    scale = jnp.asarray(config.depth**-config.beta)
+    scale = jnp.asarray(config.depth**-config.beta, float)
 
     def one(h, weights):
         block = setting.stacked(model, *weights)
@@ -63,5 +73,23 @@ def _squares(
         return jnp.sum(jnp.stack([last, last - h, first, first - p]) ** 2, axis=1)
 
     sizes = (config.depth, config.width, config.draws)
-    weights = setting.draws(model, law, *sizes, key=key)
-    return jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(starts, weights)
+    weights = setting.draws(model, law, *sizes, key=keys[model])
+    values = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(starts, weights)
+    return {"square": (("start", "draw", "quantity"), values)}
+
+
+def mean_square(depth: ArrayLike, beta: float) -> np.ndarray:
+    r"""$(1 + L^{-2\beta}/2)^L - 1$: the exact mean square of both relative changes, of
+    state and gradient (res-3). One more is that of $\|h_L\|/\|h_0\|$."""
+    depth = np.asarray(depth, float)
+    return np.expm1(depth * np.log1p(depth ** (-2 * beta) / 2))
+
+
+def versus_identity(
+    dataset: xr.Dataset, config: Identity, *, model: str, start: str, quantity: str
+) -> tuple[float, float, float]:
+    """The mean of a square over the draws, over what the identity says for res-3: the
+    ratio, and Student's interval of five standard errors."""
+    samples = dataset["square"].sel(model=model, start=start, quantity=quantity)
+    exact = mean_square(config.depth, config.beta) + (not quantity.endswith("change"))
+    return mean_interval(samples / exact, level=FIVE_ERRORS)

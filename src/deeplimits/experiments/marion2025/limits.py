@@ -9,10 +9,15 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ...checks import require_at_least, require_positive, require_room
 from ...continuous import NeuralSDE
 from ...initialisation import coarsened, smooth_increments
 from ...residual import ResNet
+from ..registry import experiment
+from ..runner import Point, Runner
 from . import setting
+
+__all__ = ["Limits", "limit_errors", "root_mean_squares"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,23 +30,35 @@ class Limits:
     draws: int = 256
     length_scale: float = 0.25
 
+    def __post_init__(self):
+        require_positive(self, "depths", "finest", "width", "draws")
+        require_at_least(0.01, self, "length_scale")
+        setting.require_nested(self.depths, self.finest)
+        states = self.draws * len(self.depths) + 2 * self.width
+        require_room(8 * (4 * self.finest * self.width**2 + states))
 
-def limits(
-    config: Limits, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+
+@experiment(
+    "marion2025/limits",
+    "rates of convergence to the SDE and to the ODE",
+    Limits(),
+    smoke={"depths": (4, 8, 16), "finest": 64, "draws": 16},
+)
+def limit_errors(config: Limits, run: Runner) -> xr.Dataset:
     r"""$\|h_L - H(1)\|$ for the SDE (res-1, $\beta = \frac12$) and the ODE (res-3,
     $\beta = 1$), on one Brownian path or one smooth path a draw."""
+    found = run.each("error", {"limit": _DISTANCES}, _errors)
+    return found.assign_coords(depth=list(config.depths)).assign_attrs(dtype="float64")
+
+
+def _errors(config: Limits, point: Point, key: PRNGKeyArray):
+    def one(key: PRNGKeyArray) -> Float[Array, " depths"]:
+        return _DISTANCES[point["limit"]](config, key)
+
     with jax.enable_x64(True):
         keys = jr.split(key, config.draws)
-        values = [
-            jax.jit(lambda keys, f=f: jax.lax.map(lambda k: f(config, k), keys))(keys)
-            for f in (_sde, _ode)
-        ]
-        return xr.Dataset(
-            {"error": (("limit", "draw", "depth"), np.stack(values))},
-            {"limit": ["sde", "ode"], "depth": list(config.depths)},
-            {"dtype": "float64"},
-        )
+        values = np.asarray(jax.jit(lambda keys: jax.lax.map(one, keys))(keys))
+    return {"error": (("draw", "depth"), values)}
 
 
 def _gaps(config: Limits, states: list[Array]) -> Float[Array, " depths"]:
@@ -67,3 +84,15 @@ def _ode(config: Limits, key: PRNGKeyArray) -> Float[Array, " depths"]:
         return ResNet(block)(h)
 
     return _gaps(config, [last(depth) for depth in (*config.depths, config.finest)])
+
+
+_DISTANCES = {"sde": _sde, "ode": _ode}
+
+
+def root_mean_squares(
+    dataset: xr.Dataset, groups: int = 8
+) -> dict[str, Float[np.ndarray, "groups depths"]]:
+    """The root mean square error over each of `groups` of draws, by limit."""
+    squares = dataset["error"].transpose("limit", "draw", "depth") ** 2
+    means = [setting.group_means(rows, groups) for rows in squares.values]
+    return dict(zip(dataset["limit"].values, np.sqrt(means), strict=True))

@@ -1,10 +1,11 @@
 """The experiments' common ground: a random network, an input, and two ratios."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ... import initialisation
@@ -14,6 +15,7 @@ from ...residual import AbstractBlock, OuterLayer, ResNet, TwoLayer
 PARTS = {"res-1": 1, "res-3": 2}  # matrices in a layer
 MODELS = tuple(PARTS)
 LAWS = ("uniform", "smooth")
+QUANTITIES = ("state", "gradient")  # what `ratios` gives
 INFINITE = 16.0  # what log10 of a ratio counts that overflows, as in the public code
 
 Law = Callable[..., Float[Array, "depth rows columns"]]
@@ -116,3 +118,21 @@ def _change(old: Float[Array, " q"], new: Float[Array, " q"]) -> Float[Array, ""
 def log10(ratio: Float[Array, "..."]) -> Float[Array, "..."]:
     """The decimal logarithm; what overflowed, to infinity or beyond, counts 16."""
     return jnp.where(jnp.isfinite(ratio), jnp.log10(ratio), INFINITE)
+
+
+def require_nested(depths: Sequence[int], finest: int) -> None:
+    """`ValueError` unless every depth divides the finest, whose noise all share."""
+    if any(finest % depth for depth in depths):
+        raise ValueError(f"every depth must divide {finest}: got {depths}.")
+
+
+def group_means(
+    samples: Float[np.ndarray, "samples ..."], groups: int
+) -> Float[np.ndarray, "groups ..."]:
+    """The means of `groups` of equal size, in order: repeats, from which an interval.
+
+    Raises `ValueError` unless `groups` divides the number of samples.
+    """
+    if groups < 1 or len(samples) % groups:
+        raise ValueError(f"{len(samples)} samples make no {groups} equal groups.")
+    return samples.reshape(groups, -1, *samples.shape[1:]).mean(1)

@@ -1,36 +1,24 @@
-"""Figures 8 and 9: weights and accuracies after training on handwritten digits."""
+"""Figure 8: weights before and after training on handwritten digits."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 import xarray as xr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
-from tqdm import tqdm
+from jaxtyping import Float, PRNGKeyArray
 
-from ... import datasets, diagnosis, initialisation, losses, training
-from ...checks import require_known
-from ...files import checkpoint
-from ...residual import Matrix, OuterLayer, ResNet
-from ..marion2024.digits import accuracy
-from . import setting
+from ... import diagnosis
+from ...checks import require_at_least, require_choices, require_positive
+from ...residual import OuterLayer, ResNet
+from ..registry import experiment
+from ..runner import Point, Runner
+from . import digits, setting
 
-
-class Digits(NamedTuple):
-    """Images as rows of pixels in $[0, 1]$, and their classes."""
-
-    images: Float[Array, "n pixels"]
-    labels: Int[Array, " n"]
+__all__ = ["TrainedWeights", "trained_weights"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainedWeights:
     """Figure 8: the pairs of `laws` and `betas`.
 
     `data` is `mnist`, or `digits` for the small ones that are always there. The result
@@ -48,147 +36,74 @@ class Trained:
     rate: float = 1e-3
     kept: int = 3
 
+    def __post_init__(self):
+        digits.require_trainable(self)
+        require_at_least(diagnosis.FEWEST_LAYERS, self, "depth")
+        require_choices("law", self.laws, setting.LAWS)
+        require_at_least(0, self, "betas", "rate")
+        if len(self.laws) != len(self.betas):
+            raise ValueError(f"laws and betas must pair up: {self.laws}, {self.betas}.")
+        require_at_least(0.01, self, "length_scale")
+        require_positive(self, "kept")
+        if self.kept > self.width:
+            raise ValueError(
+                f"kept is at most the width {self.width}: got {self.kept}."
+            )
 
-@dataclasses.dataclass(frozen=True)
-class Accuracies:
-    """Figure 9: `grid` Hurst indices and as many exponents, from 0.1 to 0.9."""
 
-    data: str = "mnist"
-    grid: int = 10
-    rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    depth: int = 1000
-    width: int = 30
-    epochs: int = 10
-    batch: int = 128
-
-
-def trained_weights(
-    config: Trained, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+@experiment(
+    "marion2025/trained-weights",
+    "Figure 8: weights against the layer, before and after training",
+    TrainedWeights(),
+    book={"data": "digits", "depth": 128, "epochs": 20},
+    smoke={"data": "digits", "depth": 32, "width": 6, "epochs": 1},
+)
+def trained_weights(config: TrainedWeights, run: Runner) -> xr.Dataset:
     """Weights of res-1 before and after training, what `diagnosis` reads from all of
     them, how far all of them `moved` (root mean square, over that of the start), the
     losses, and the accuracy on the test images."""
-    if len(config.laws) != len(config.betas):
-        raise ValueError(f"laws and betas must pair up: {config.laws}, {config.betas}.")
-    train, test = handwritten(config.data)
-    fit = trainer(config, train, config.rate)
-    kept, cases = slice(config.kept), zip(config.laws, config.betas, strict=True)
-    rows = []
-    for i, (name, beta) in enumerate(cases):
-        weight_key, batch_key = jr.split(jr.fold_in(key, i))
-        law = setting.law(name, length_scale=config.length_scale)
-        model = classifier(config, law, beta, train, key=weight_key)
-        run = fit(model, checkpoint(scratch, f"case-{i}"), progress, key=batch_key)
-        weights = [layers(model), layers(run.finished().model)]
-        seen = [diagnosis.examine(each) for each in weights]
-        row = {"weight": [each[:, kept, kept] for each in weights]}
-        row |= {"regularity": [each.regularity for each in seen]}
-        row |= {"roughness": [each.roughness for each in seen]}
-        start, end = weights
-        row |= {"moved": np.sqrt(np.mean((end - start) ** 2) / np.mean(start**2))}
-        row |= {"accuracy": [accuracy(m, test) for m in (model, run.model)]}
-        rows.append(row | {"loss": run.losses})
-    extra = {"weight": ("layer", "row", "column"), "regularity": ("bound",)}
-    dims = {name: ("case", "time", *extra.get(name, ())) for name in rows[0]}
-    dims |= {"loss": ("case", "step"), "moved": ("case",)}
-    return xr.Dataset(
-        {name: (dims[name], np.array([row[name] for row in rows])) for name in dims},
-        {
-            "law": ("case", list(config.laws)),
-            "beta": ("case", list(config.betas)),
-            "time": ["before", "after"],
-            "bound": ["value", "low", "high"],
-        },
+    found = run.each("trained", {"case": range(len(config.laws))}, _trained)
+    return found.drop_vars("case").assign_coords(
+        law=("case", list(config.laws)),
+        beta=("case", list(config.betas)),
+        time=["before", "after"],
+        bound=["value", "low", "high"],
     )
 
 
-def accuracies(
-    config: Accuracies, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
-    """Test accuracy by Hurst index, exponent and learning rate. A run whose loss stops
-    being finite counts with the weights at which it did."""
-    train, test = handwritten(config.data)
-    axis = np.linspace(0.1, 0.9, config.grid)
-    found = np.zeros((config.grid, config.grid, len(config.rates)))
-    for k, rate in enumerate(config.rates):
-        fit = trainer(config, train, rate)
-        cells = tqdm(list(np.ndindex(found.shape[:2])), disable=not progress)
-        for i, j in cells:
-            weight_key, batch_key = jr.split(jr.fold_in(jr.fold_in(key, i), j))
-            noise = initialisation.fractional_noise
-            law = setting.normalised(noise, hurst=float(axis[i]))
-            model = classifier(config, law, float(axis[j]), train, key=weight_key)
-            run = fit(model, checkpoint(scratch, f"{k}-{i}-{j}"), key=batch_key)
-            found[i, j, k] = accuracy(run.model, test)
-    dims = ("hurst", "beta", "rate")
-    coordinates = {"hurst": axis, "beta": axis, "rate": list(config.rates)}
-    return xr.Dataset({"accuracy": (dims, found)}, coordinates)
+def _trained(config: TrainedWeights, point: Point, key: PRNGKeyArray):
+    case = point["case"]
+    weight_key, batch_key = jr.split(jr.fold_in(key, case))
+    law = setting.law(config.laws[case], length_scale=config.length_scale)
+    train, test = digits.read(config)
+    model = digits.classifier(config, law, config.betas[case], train, key=weight_key)
+    run = digits.fit(
+        config, model, train, config.rate, key=batch_key, **point.resumable
+    ).finished()
+    start, end = weights = [_layers(model), _layers(run.model)]
+    seen = [diagnosis.examine(each) for each in weights]
+    unknown = (np.nan,) * 3  # weights that are all the same have no increments
+    kept = slice(config.kept)
+    return {
+        "weight": (
+            ("time", "layer", "row", "column"),
+            np.stack([each[:, kept, kept] for each in weights]),
+        ),
+        "regularity": (
+            ("time", "bound"),
+            np.array([each.regularity or unknown for each in seen]),
+        ),
+        "roughness": ("time", np.array([each.roughness for each in seen])),
+        "moved": np.sqrt(np.mean((end - start) ** 2) / np.mean(start**2)),
+        "accuracy": (
+            "time",
+            np.array([digits.accuracy_of(m, test) for m in (model, run.model)]),
+        ),
+        "loss": ("step", run.losses),
+    }
 
 
-def handwritten(name: str) -> tuple[Digits, Digits]:
-    """Training and test set."""
-    require_known("data", name, ("mnist", "digits"))
-    if name == "mnist":
-        found = datasets.mnist()
-        parts = (found.train, found.train_labels), (found.test, found.test_labels)
-        scale = 255.0
-    else:
-        parts, scale = datasets.digits(key=jr.key(0)), 1.0
-    train, test = (
-        Digits(jnp.asarray(x.reshape(len(x), -1), float) / scale, jnp.asarray(y))
-        for x, y in parts
-    )
-    return train, test
-
-
-def classifier(config, law, beta: float, data: Digits, *, key: PRNGKeyArray) -> ResNet:
-    """res-1 between a matrix in and a matrix out. The factor is an array, not a static
-    field: one compilation serves all exponents."""
-    weight_key, in_key, out_key = jr.split(key, 3)
-    inputs = data.images.shape[1]
-    A = initialisation.uniform(1, (config.width, inputs), key=in_key)[0]
-    B = initialisation.uniform(1, (10, config.width), key=out_key)[0]
-    block = setting.draw("res-1", law, config.depth, config.width, key=weight_key)
-    scale = jnp.asarray(config.depth**-beta)
-    return ResNet(block, Matrix(A), Matrix(B), beta=0.0, scale=scale)
-
-
-def layers(model: ResNet) -> Float[np.ndarray, "depth q q"]:
+def _layers(model: ResNet) -> Float[np.ndarray, "depth q q"]:
     """The trained weights of all layers."""
     assert isinstance(model.block, OuterLayer)
     return np.asarray(model.block.outer)
-
-
-def trainer(config, data: Digits, rate: float) -> Callable[..., training.Run]:
-    """Adam on all matrices, not on the factor. The learning rate falls to a tenth
-    half-way; a batch is drawn with replacement, where the public code goes through a
-    permutation an epoch."""
-    half = config.epochs * len(data.labels) // config.batch // 2
-    rule = optax.adam(optax.piecewise_constant_schedule(rate, {half: 0.1}))
-
-    def loss(model, data, key):
-        chosen = jr.randint(key, (config.batch,), 0, len(data.labels))
-        batch = (data.images[chosen], data.labels[chosen])
-        return losses.cross_entropy(model, batch)
-
-    def fit(model, save, progress=False, *, key):
-        with jax.numpy_dtype_promotion("standard"):  # Adam's powers have integers
-            return training.train(
-                model,
-                data,
-                loss,
-                rule,
-                2 * half,
-                every=half,
-                trainable=_all_but_the_factor,
-                progress=progress,
-                checkpoint=save,
-                key=key,
-            )
-
-    return fit
-
-
-def _all_but_the_factor(model: ResNet) -> ResNet:
-    arrays = jax.tree.map(eqx.is_inexact_array, model)
-    return eqx.tree_at(lambda m: m.scale, arrays, False)
