@@ -37,6 +37,13 @@ def as_in_use():
 
 
 @pytest.fixture
+def promoting():
+    """Adam of optax raises a float to the power of its count, an integer."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture
 def gpu():
     """An NVIDIA GPU, or a skip that says there is none."""
     try:

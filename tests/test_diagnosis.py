@@ -7,13 +7,17 @@ import sys
 import types
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import jax.random as jr
+import matplotlib.pyplot as plt
 import ml_dtypes
 import numpy as np
 import pytest
 
-from deeplimits import cli, diagnosis, initialisation, variation
+from deeplimits import cli, diagnosis, initialisation, statistics, variation
 from deeplimits.diagnosis import ABSTAIN, BETWEEN, EXPLOSIVE, IDENTITY, ROUGH, SMOOTH
+from deeplimits.residual import OuterLayer, ResNet, TwoLayer
 
 
 @functools.cache
@@ -236,6 +240,37 @@ def test_what_a_file_may_not_hold_is_refused_in_memory_too(weights, message, as_
 def test_one_network_stands_in_a_list_too(as_in_use):
     with pytest.raises(ValueError, match=r"write \[weights\] for one"):
         diagnosis.diagnose({"w": noise(64)})
+
+
+def test_a_network_of_the_library_is_diagnosed_by_its_arrays():
+    """As a dictionary of them would be; a scale only where each layer has its own."""
+    block = TwoLayer(jnp.asarray(noise(64)), jnp.asarray(smooth(64)))
+    found = diagnosis.diagnose([ResNet(block, scale=jnp.asarray(0.5))])
+    arrays = {"outer": noise(64), "inner": smooth(64)}
+    assert repr(found) == repr(diagnosis.diagnose([arrays]))
+    assert {z.name: z.verdict for z in found} == {"outer": ROUGH, "inner": SMOOTH}
+    scaled = ResNet(block, scale=jnp.linspace(1.0, 2.0, 64))
+    assert [z.name for z in diagnosis.diagnose([scaled])] == ["outer", "inner", "scale"]
+    assert diagnosis.figure([scaled]).axes[0].get_title("left") == "outer"
+    plt.close("all")
+
+
+def test_one_network_of_the_library_stands_in_a_list_too(as_in_use):
+    network = ResNet(OuterLayer(jnp.asarray(noise(64))))
+    with pytest.raises(ValueError, match=r"write \[weights\] for one"):
+        diagnosis.diagnose(network)
+
+
+def test_the_norms_are_those_of_statistics_in_double_precision():
+    """Of weights so nearly constant that float32 would see no increments."""
+    weights = 1 + 1e-12 * smooth(64)
+    found = diagnosis.examine(weights).norms
+    with jax.enable_x64(False):
+        measured = statistics.scaling_norms(weights)
+    assert list(found.values()) == pytest.approx(list(measured.values()), rel=1e-6)
+    rows = np.diff(weights, axis=0).reshape(63, -1)
+    largest = np.sqrt((rows**2).sum(1)).max()
+    assert found["largest increment"] == pytest.approx(largest, rel=1e-3)
 
 
 # Files and the command.

@@ -20,6 +20,7 @@ from . import (
     images,
     ledger,
     results,
+    sources,
 )
 
 
@@ -77,7 +78,7 @@ def _add_diagnose(commands: Any) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    for name, entry in experiments.index().items():
+    for name, entry in sources.experiments().items():
         print(f"{name:34} {entry.summary}")
     return 0
 

@@ -10,6 +10,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = "deeplimits"
 ROOT = Path(__file__).parents[1]
@@ -68,10 +69,32 @@ def with_data(paths: Iterable[Path]) -> list[Path]:
 
 
 @functools.cache
-def code_hash(module: str) -> str:
+def code_hash(module: str, root: Path = ROOT) -> str:
     """One hash for a module and all that it leads to, whatever commit they are of."""
-    files = with_data(closure([module]).values())
-    parts = [
-        f"{p.relative_to(ROOT).as_posix()} {digest(p.read_bytes())}" for p in files
-    ]
-    return digest("\n".join(parts).encode())
+    files = with_data(closure([module], root).values())
+    hashes = {p.relative_to(root).as_posix(): digest(p.read_bytes()) for p in files}
+    return digest(repr(sorted(hashes.items())).encode())
+
+
+class Entry(NamedTuple):
+    """What the sources say of an experiment."""
+
+    module: str
+    summary: str
+
+
+@functools.cache
+def experiments(root: Path = ROOT) -> dict[str, Entry]:
+    """Every experiment of every paper by name, as `experiment("…", "…", …)` in the
+    sources says: no paper is imported."""
+    paths = sorted(root.glob(f"{PACKAGE}/experiments/*/*.py"))
+    return {name: entry for path in paths for name, entry in _entries(path, root)}
+
+
+def _entries(path: Path, root: Path) -> Iterator[tuple[str, Entry]]:
+    module = ".".join(path.relative_to(root).with_suffix("").parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        if called and node.func.id == "experiment":
+            name, summary = (ast.literal_eval(part) for part in node.args[:2])
+            yield name, Entry(module, summary)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from ..statistics import scaling_norms
 from ..variation import Regularity, regularity, second_differences
 
 SMOOTH = "smooth: neural ODE"
@@ -27,6 +28,12 @@ FEWEST_LAYERS = 16
 _BANDS = ((-np.inf, 0.4, BETWEEN), (0.4, 0.6, ROUGH), (0.6, 1.0, BETWEEN))
 _BANDS = (*_BANDS, (1.0, np.inf, SMOOTH))
 _ENTRIES = 4096
+_NORMS = {
+    "max": "largest norm",
+    "increment": "largest increment",
+    "sum": "norm of the sum",
+    "root_squares": "root sum of squares",
+}
 
 
 class Network(NamedTuple):
@@ -74,6 +81,7 @@ def examine(array: np.ndarray) -> Network:
         verdict, reason = SMOOTH, "constant in depth, to rounding"
     else:
         verdict, reason = _judge(fine, coarse, trend)
+    norms = scaling_norms(weights)
     increments = np.sqrt(np.mean(np.diff(weights, axis=0) ** 2))
     return Network(
         depth=depth,
@@ -82,7 +90,7 @@ def examine(array: np.ndarray) -> Network:
         coarse=coarse,
         roughness=float(increments / square**0.5) if square else 0.0,
         trend=trend,
-        norms={name: size * norm for name, norm in _norms(weights).items()},
+        norms={_NORMS[name]: size * float(norm) for name, norm in norms.items()},
         accumulated=size * _accumulated(weights),
         verdict=verdict,
         reason=reason,
@@ -94,18 +102,6 @@ def _rounding(array: np.ndarray) -> float:
     if array.dtype.kind in "iu":
         return 0.0
     return float(ml_dtypes.finfo(array.dtype).eps)
-
-
-def _norms(weights: np.ndarray) -> dict[str, float]:
-    """The norms whose exponents in depth `cohen2021` reads together."""
-    sizes = np.linalg.norm(weights, axis=1)
-    found = {
-        "largest norm": sizes.max(),
-        "largest increment": np.linalg.norm(np.diff(weights, axis=0), axis=1).max(),
-        "norm of the sum": np.linalg.norm(weights.sum(0)),
-        "root sum of squares": np.linalg.norm(weights),
-    }
-    return {name: float(value) for name, value in found.items()}
 
 
 def _accumulated(weights: np.ndarray) -> float:
