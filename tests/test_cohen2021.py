@@ -17,8 +17,8 @@ from deeplimits import experiments, statistics
 from deeplimits.continuous import OneLayerSDE, linear_flow
 from deeplimits.experiments import cohen2021
 from deeplimits.experiments.cohen2021 import fitting, setting, trend
+from deeplimits.losses import mean_square_entry
 from deeplimits.residual import OneLayer, ResNet
-from deeplimits.training import mean_square_entry
 
 
 @pytest.fixture

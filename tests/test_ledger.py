@@ -263,8 +263,8 @@ def test_glue_takes_an_interval_apart(displayed):
 
 
 def test_measure_is_read_back_with_its_kind_and_its_halves(displayed, tmp_path):
-    halves = [Interval(x, x, x, "residuals of one curve") for x in (-1.5, -0.987654)]
-    ledger.measure("rate", Interval(-1.00001, -2.0, 0.0, Kind.RESIDUALS, tuple(halves)))
+    a, b = [Interval(x, x, x, Kind.RESIDUALS) for x in (-1.5, -0.987654)]
+    ledger.measure("rate", Interval(-1.00001, -2.0, 0.0, Kind.RESIDUALS, (a, b)))
     ledger.measure("plain", Interval(-1.0, -1.23456, -0.98765, Kind.SEEDS))
     found = displayed()
     metadata = [x["metadata"]["deeplimits"] for x in found["cells"][0]["outputs"]]

@@ -91,7 +91,9 @@ class Claim(SphinxDirective):
                 f"* Measured: {_typeset(measurement.interval)}.",
             ]
             if measurement.interval.halves:
-                lower, upper = (_typeset(f"{h}") for h in measurement.interval.halves)
+                lower, upper = (
+                    _typeset(f"{h:.4g}") for h in measurement.interval.halves
+                )
                 lines += [f"* Over the two halves of the window: {lower} and {upper}."]
         return "\n".join([*lines, f"* {claim.reason}"])
 

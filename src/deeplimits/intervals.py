@@ -129,7 +129,9 @@ class Interval:
         return Interval(value, min(corners), max(corners), self.kind, halves)
 
     def __format__(self, spec: str) -> str:
-        value, low, high = (format(x, spec or ".4g") for x in self.numbers)
+        if not spec:
+            return str(self)
+        value, low, high = (format(x, spec) for x in self.numbers)
         return f"{value} [{low}, {high}]"
 
     def __str__(self) -> str:
@@ -156,7 +158,7 @@ def hull(
     """
     each = [
         part if isinstance(part, Interval) else _point(part, kind)
-        for part in np.ravel(parts)
+        for part in np.ravel(np.asarray(parts, object))
     ]
     if not each:
         raise ValueError("there is nothing to take the hull of.")

@@ -23,12 +23,13 @@ from typing import Any
 
 import yaml
 
-from .intervals import Interval
+from .intervals import Interval, Kind
 
 PREFIX = "application/papermill.record/"
 KINDS = ("theorem", "figure", "table", "ours")
 TAGS = ("T", "T0", "C", "F", "M", "D", "N")
 VERDICTS = ("agrees", "differs", "undecided", "not attempted")
+_NUMBERS = ("value", "low", "high")
 FIELDS = {
     "id": str,
     "paper": str,
@@ -132,9 +133,8 @@ def measure(claim: str, interval: Interval, *, digits: int = 4) -> None:
 
 def _content(interval: Interval, digits: int) -> dict[str, Any]:
     """An interval as a record holds it."""
-    names = ("value", "low", "high")
     numbers = (_significant(x, digits) for x in interval.numbers)
-    content = {**dict(zip(names, numbers, strict=True)), "kind": interval.kind.value}
+    content = dict(zip(_NUMBERS, numbers, strict=True)) | {"kind": interval.kind.value}
     if interval.halves:
         content["halves"] = [_content(half, digits) for half in interval.halves]
     return content
@@ -182,7 +182,8 @@ def _interval(content: Mapping[str, Any]) -> Interval:
     """What `_content` was made of."""
     halves = content.get("halves")
     halves = halves and (_interval(halves[0]), _interval(halves[1]))
-    return Interval(**{**content, "halves": halves})
+    value, low, high = (float(content[name]) for name in _NUMBERS)
+    return Interval(value, low, high, Kind(content["kind"]), halves)
 
 
 def _in_record(path: Path) -> list[tuple[str, Measurement]]:

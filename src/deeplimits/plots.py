@@ -76,7 +76,7 @@ def rate(
         label = f"{label or 'measured'}: slope {slope.value:.2f}"
         halves = slope.halves or ()
         if halves:
-            label += " ({:.2f}, {:.2f})".format(*(half.value for half in halves))
+            label += " (halves {:.2f}, {:.2f})".format(*(h.value for h in halves))
     [points] = ax.loglog(x, centre, label=label, **({"linestyle": "none"} | style))
     colour = points.get_color()
     if len(rows) > 1:
@@ -84,8 +84,8 @@ def rate(
     if slope is not None:
         ax.loglog(x, slope.line(x), color=colour, marker="none", linestyle="-", lw=1)
         for half in halves:
-            ends, thin = half.window, {"linestyle": "--", "lw": 0.7, "color": "k"}
-            ax.loglog(ends, half.line(ends), marker="none", **thin)
+            ends = np.asarray(half.window)
+            ax.loglog(ends, half.line(ends), color="k", marker="none", ls="--", lw=0.7)
     if predicted is not None:
         theory = centre[-1] * (x / x[-1]) ** predicted * 0.6
         theory_label = f"predicted slope {predicted:g}"

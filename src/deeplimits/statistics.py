@@ -81,16 +81,18 @@ def loglog_slope(
 def _fit(x: np.ndarray, y: np.ndarray, level: float) -> Slope:
     window = float(x.min()), float(x.max())
     x, y = np.log(x), np.log(y)
+    fits = np.array([np.polyfit(x, row, 1) for row in np.atleast_2d(y)])
+    value, intercept = fits.mean(0)
     if y.ndim == 2:
-        fits = np.array([np.polyfit(x, row, 1) for row in y])
         if len(fits) < 2:
             raise ValueError("repeats need at least two rows.")
-        (value, intercept), error = fits.mean(0), stats.sem(fits[:, 0])
+        error = stats.sem(fits[:, 0])
         freedom, kind = len(fits) - 1, Kind.SEEDS
     else:
-        # in this order: slope, intercept, correlation, p-value, standard error
-        value, intercept, _, _, error = np.array(stats.linregress(x, y), float)
+        # from the residuals: by way of the correlation it would be NaN on a level curve
         freedom, kind = len(x) - 2, Kind.RESIDUALS
+        variance = np.sum((y - np.polyval(fits[0], x)) ** 2) / freedom
+        error = np.sqrt(variance / np.sum((x - x.mean()) ** 2))
     numbers = _student(value, error, freedom, level)
     return Slope(*numbers, kind, intercept=float(intercept), window=window)
 
@@ -98,7 +100,7 @@ def _fit(x: np.ndarray, y: np.ndarray, level: float) -> Slope:
 def _student(
     value: float, error: float, freedom: int, level: float
 ) -> tuple[float, float, float]:
-    half = stats.t.ppf((1 + level) / 2, freedom) * error
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
     return value, value - half, value + half
 
 
