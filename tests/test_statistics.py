@@ -54,6 +54,16 @@ def test_a_slope_says_what_its_interval_is():
     assert statistics.loglog_slope(x, repeats).kind == Kind.SEEDS
 
 
+def test_the_interval_of_one_curve_is_that_of_the_regression():
+    x, y = np.random.default_rng(0).uniform(1, 9, (2, 4))
+    fit = stats.linregress(np.log(x), np.log(y))
+    half = stats.t.ppf(0.975, 2) * fit.stderr
+    expected = (fit.slope, fit.slope - half, fit.slope + half)
+    found = statistics.loglog_slope(x, y)
+    np.testing.assert_allclose(found.numbers, expected, rtol=1e-10)
+    np.testing.assert_allclose(found.intercept, fit.intercept, rtol=1e-10)
+
+
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_the_halves_of_a_power_law_have_its_slope(repeats):
     x = np.geomspace(3.0, 700.0, 9)

@@ -25,10 +25,10 @@ from numpy.typing import ArrayLike
 
 
 class Kind(StrEnum):
-    """What the bounds of an `Interval` are.
+    """What the bounds of an `Interval` are, in the words of cards and of `str`.
 
-    The first four are confidence intervals, if of different things; the ranges say only
-    what was seen.
+    The first four are confidence intervals, if of different things; ranges say only
+    what was seen. The page on the claims ledger explains each.
     """
 
     SEEDS = "over seeds"  # Student's: independent seeds, draws, or groups of draws
