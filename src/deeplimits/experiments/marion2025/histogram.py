@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from ...checks import require_known, require_multiple, require_positive, require_room
+from ...intervals import Interval
 from ...statistics import mean_interval
 from ..registry import experiment
 from ..runner import Point, Runner
@@ -89,7 +90,7 @@ def lognormal(width: int) -> tuple[float, float]:
     return 0.5 - 1 / width, 2 / width
 
 
-def spread(growth: ArrayLike, width: int) -> tuple[float, float, float]:
+def spread(growth: ArrayLike, width: int) -> Interval:
     r"""The variance of $\log \|h_L\|^2/\|h_0\|^2$ over that of `lognormal`, from draws
     of $\|h_L\|/\|h_0\|$: the ratio, and Student's interval."""
     logs = 2 * np.log(np.asarray(growth, float))
