@@ -49,7 +49,7 @@ CLIPPED = """
 Array.from(document.querySelectorAll("article :not(mjx-assistive-mml)")).filter(
   (node) => 1 < node.clientWidth && node.clientWidth + 2 < node.scrollWidth &&
     ["hidden", "clip"].includes(getComputedStyle(node).overflowX)
-).map((node) => node.outerHTML.slice(0, 120))
+).map((node) => `${node.className}: ${node.textContent.trim().slice(0, 80)}`)
 """
 
 

@@ -7,6 +7,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from importlib import resources
 from types import ModuleType
 
 import pytest
@@ -102,3 +103,7 @@ def test_modules_come_with_their_first_use():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "module 'deeplimits' has no attribute 'nothing'" in done.stderr
     assert {"__version__", "residual", "diagnosis"} <= set(dir(deeplimits))
+
+
+def test_users_type_checkers_are_told_of_the_annotations():
+    assert resources.files("deeplimits").joinpath("py.typed").is_file()

@@ -192,6 +192,7 @@ def test_workflow_runs_the_steps_of_ci_run():
     jobs = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]
     assert commands(jobs["whole"]) == [f".ci/run {step}" for step in steps]
     assert commands(jobs["library"]) == [".ci/run library"]
+    assert commands(jobs["lowest"]) == [".ci/run lowest"]
 
 
 def test_workflow_tests_every_supported_python(project):
@@ -201,6 +202,8 @@ def test_workflow_tests_every_supported_python(project):
         r">=3\.(\d+),<3\.(\d+)", project["requires-python"]
     ).groups()
     assert versions == [f"3.{minor}" for minor in range(int(low), int(high))]
+    [setup] = [s["with"] for s in jobs["lowest"]["steps"] if "python-version" in str(s)]
+    assert setup["python-version"] == versions[0]
 
 
 def test_ci_ignores_only_tests_that_exist():
