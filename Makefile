@@ -6,16 +6,24 @@ ready := .venv/.installed
 # On a GPU, processes that work side by side take memory as they need it.
 export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
 
-.PHONY: book test execute lint serve lock
+.PHONY: book test test-laws test-records test-smoke execute lint serve lock
 
 book: $(ready)
 	@$(bin)/python tools/records.py --check || echo "warning: stale records are shown as they are; 'make execute' renews them"
 	$(bin)/jupyter-book build . --all -W -n --keep-going
 
-# Records are made on the CPU, so they are compared there.
-test: book
+# All the parts, also after one that failed; what passed stands at the end.
+test: $(ready)
+	@$(bin)/python tools/parts.py $(MAKE) book test-laws test-records test-smoke
+
+test-laws: $(ready)
 	$(bin)/pytest -n $(JOBS)
+
+# Records are made on the CPU, so they are compared there.
+test-records: $(ready)
 	JAX_PLATFORMS=cpu $(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg book
+
+test-smoke: $(ready)
 	$(bin)/python tools/records.py --profile smoke --output build/smoke
 
 execute: $(ready)

@@ -36,6 +36,20 @@ def as_in_use():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+def require(found, reason):
+    """A skip where something is missing; in CI, where nothing may be, a failure."""
+    if not found:
+        in_ci = os.environ.get("CI", "") not in ("", "0", "false")
+        (pytest.fail if in_ci else pytest.skip)(reason)
+
+
+@pytest.fixture
+def promoting():
+    """Adam of optax raises a float to the power of its count, an integer."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 @pytest.fixture
 def gpu():
     """An NVIDIA GPU, or a skip that says there is none."""

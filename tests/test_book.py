@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from conftest import require
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
@@ -16,8 +17,6 @@ RECORDS = [p for p in PAGES if (ROOT / "book" / f"{p.stem}.ipynb").is_file()]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 ADDRESS = CONFIG["repository"]["url"]
 NUMBERS = CONFIG["sphinx"]["config"]["chapter_numbers"]
-
-pytestmark = pytest.mark.skipif(not PAGES, reason="no built pages: run `make book`")
 
 LOADS = {  # what a browser fetches by itself
     "script": "src",
@@ -30,6 +29,11 @@ LOADS = {  # what a browser fetches by itself
     "object": "data",
 }
 FETCHED_LINKS = {"stylesheet", "icon", "shortcut", "preload", "modulepreload"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built():
+    require(PAGES, "no built pages: run `make book`")
 
 
 def each(paths):

@@ -5,14 +5,20 @@ import http.server
 import os
 import shutil
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
+from conftest import require
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
-PAGES = sorted((SITE / "book").glob("*.html"))
-CHROMIUM = shutil.which("chromium") or os.environ.get("CHROMIUM", "/usr/bin/chromium")
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+CHAPTERS = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
+PAGES = [SITE / f"{name}.html" for name in (TOC["root"], *CHAPTERS)]
+BROWSERS = [os.environ.get("CHROMIUM", ""), "chromium", "google-chrome"]
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 OPTIONS = [
     "--no-sandbox",
     "--disable-background-networking",
@@ -23,10 +29,28 @@ OPTIONS = [
 # The theme looks for a table of contents on pages that have none.
 HARMLESS = ["Cannot read properties of null (reading 'classList')"]
 
-pytestmark = [
-    pytest.mark.skipif(not PAGES, reason="no built pages: run `make book`"),
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no chromium here"),
-]
+LAPTOP = {"viewport": {"width": 1280, "height": 900}}
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "is_mobile": True,
+    "has_touch": True,
+    "device_scale_factor": 3,
+}
+# Wider than any usual font, and what a reader may ask for: text spacing in WCAG 1.4.12.
+SPACED = """
+:not(mjx-container, mjx-container *) {
+  letter-spacing: 0.12em !important;
+  word-spacing: 0.16em !important;
+}
+"""
+# What is cut off: wider than its box, which cannot be scrolled. (Formulas have a twin
+# for screen readers, which is hidden.)
+CLIPPED = """
+Array.from(document.querySelectorAll("article :not(mjx-assistive-mml)")).filter(
+  (node) => 1 < node.clientWidth && node.clientWidth + 2 < node.scrollWidth &&
+    ["hidden", "clip"].includes(getComputedStyle(node).overflowX)
+).map((node) => `${node.className}: ${node.textContent.trim().slice(0, 80)}`)
+"""
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -46,8 +70,11 @@ def site():
 
 @pytest.fixture(scope="module")
 def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="no playwright here")
-    with sync.sync_playwright() as play:
+    require(CHROMIUM, "no Chromium here, nor Chrome")
+    require(find_spec("playwright"), "no playwright here")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
         browser.close()
@@ -56,8 +83,8 @@ def browser():
 class Visit:
     """One page, opened, with all that it said and asked for on the way."""
 
-    def __init__(self, browser, site, path, width=1280):
-        self.context = browser.new_context(viewport={"width": width, "height": 900})
+    def __init__(self, browser, site, path, **options):
+        self.context = browser.new_context(**options)
         self.page = self.context.new_page()
         self.said, self.asked = [], []
         self.page.on("console", self._console)
@@ -79,12 +106,20 @@ class Visit:
     def count(self, selector):
         return len(self.page.query_selector_all(selector))
 
+    def width(self):
+        """Of the content. A phone's own `innerWidth` grows with it."""
+        return self.page.evaluate("document.documentElement.scrollWidth")
+
+    def clipped(self):
+        return self.page.evaluate(CLIPPED)
+
 
 @pytest.fixture
 def visit(browser, site):
     visits = []
 
     def open_page(path, **options):
+        require(path.is_file(), f"{path.name} is not built: run `make book`")
         visits.append(Visit(browser, site, path, **options))
         return visits[-1]
 
@@ -95,16 +130,25 @@ def visit(browser, site):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_the_page_is_typeset_silent_and_alone(visit, site, path):
-    seen = visit(path)
+    seen = visit(path, **LAPTOP)
     formulas = seen.count("span.math, div.math")
     assert seen.count("mjx-container") >= formulas
     assert seen.count("mjx-merror, merror, [data-mjx-error]") == 0
     assert seen.complaints() == []
     local = (site, "data:", "blob:")
     assert [url for url in seen.asked if not url.startswith(local)] == []
+    assert seen.width() == 1280
+    assert seen.clipped() == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_the_page_fits_a_phone(visit, path):
-    seen = visit(path, width=390)
-    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 391
+    seen = visit(path, **PHONE)
+    assert seen.width() == 390
+    assert seen.clipped() == []
+    seen.page.set_viewport_size({"width": 320, "height": 640})  # WCAG 1.4.10
+    assert seen.width() == 320
+    seen.page.set_viewport_size(PHONE["viewport"])
+    seen.page.add_style_tag(content=SPACED)
+    assert seen.width() == 390
+    assert seen.clipped() == []

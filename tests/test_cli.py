@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.random as jr
@@ -14,7 +13,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from deeplimits import cli, experiments, results
+from deeplimits import cli, experiments, results, sources
+from deeplimits.checks import require_positive
+from deeplimits.experiments import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,27 +26,37 @@ class Config:
     name: str = "tied"
     clip: bool = False
 
+    def __post_init__(self):
+        require_positive(self, "depths", "seeds")
 
-def toy(config, *, key, scratch=None, progress=False):
+
+def draw(config, point, key):
     values = jr.normal(key, (config.seeds, len(config.depths))) * config.rate
-    return xr.Dataset(
-        {"v": (("seed", "depth"), values)}, coords={"depth": list(config.depths)}
-    )
+    return {"v": (("seed", "depth"), values)}
+
+
+def toy(config, run):
+    return run.each("toy", {}, draw).assign_coords(depth=list(config.depths))
+
+
+def register(monkeypatch, name, compute=toy):
+    presets = {"smoke": Config(depths=(2,)), "book": Config(), "paper": Config(seeds=3)}
+    made = experiments.Experiment(name, "two lines", presets, compute, "deeplimits.cli")
+    monkeypatch.setitem(registry._REGISTERED, name, made)
+    return made
 
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch):
-    presets = {"smoke": Config(depths=(2,)), "book": Config(), "paper": Config(seeds=3)}
-    experiment = experiments.Experiment("toy/normal", "two lines", presets, toy)
-    monkeypatch.setitem(experiments.EXPERIMENTS, "toy/normal", experiment)
+    register(monkeypatch, "toy/normal")
     monkeypatch.chdir(tmp_path)
-    # somebody may commit between two runs of one test
-    monkeypatch.setattr(results, "commit", lambda: "0123456789")
 
 
 def test_list_names_every_experiment(capsys):
     assert cli.main(["list"]) == 0
-    assert "toy/normal" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(sources.experiments())
+    assert "Figure 2: weights along depth" in "".join(lines)
 
 
 def test_run_writes_the_result_once(capsys):
@@ -57,17 +68,6 @@ def test_run_writes_the_result_once(capsys):
     assert dataset.depth.values.tolist() == [8, 16, 32]
     assert cli.main(arguments) == 0
     assert "is there already" in capsys.readouterr().out
-
-
-def test_products_in_an_experiment_are_float32_on_every_device():
-    def precision(config, *, key):
-        return xr.Dataset({"precision": jax.config.jax_default_matmul_precision})
-
-    presets = dict.fromkeys(experiments.PROFILES, Config())
-    experiment = experiments.Experiment("toy/precision", "", presets, precision)
-    with jax.default_matmul_precision("tensorfloat32"):
-        found = experiment.run(experiment.preset("book"), key=jr.key(0))
-    assert found.precision == "float32"
 
 
 def test_seed_and_seeds(capsys):
@@ -89,7 +89,7 @@ def test_seed_and_seeds(capsys):
         (["toy/normal", "--set", "depths=2,x"], "depths=2,x is no tuple"),
         (["toy/normal", "--set", "depths=2.5"], "every entry must be int"),
         (["toy/normal", "--set", "seeds=True"], "seeds=True is no int"),
-        (["toy/normal", "--seeds", "0"], "seeds must be positive: got 0"),
+        (["toy/normal", "--seeds", "0"], "seeds must be positive, and finite: got 0"),
         (["toy/normal", "--set", "depths=()"], "depths needs at least one entry"),
         (["toy/normal", "--seed", "-1"], "--seed must lie between 0 and 4294967295"),
         (["toy/normal", f"--seed={2**32}"], "--seed must lie between 0 and 4294967295"),
@@ -121,12 +121,10 @@ def test_errors_are_one_line_and_exit_code_two(arguments, message, capsys, tmp_p
 
 
 def test_a_folder_is_tried_before_the_computation(monkeypatch, capsys):
-    def compute(config, *, key, scratch, progress):
+    def compute(config, run):
         raise AssertionError("computed, and nowhere to put it")
 
-    presets = dict.fromkeys(experiments.PROFILES, Config())
-    never = experiments.Experiment("toy/never", "", presets, compute)
-    monkeypatch.setitem(experiments.EXPERIMENTS, "toy/never", never)
+    register(monkeypatch, "toy/never", compute)
     assert cli.main(["run", "toy/never", "--output", "/dev/null/x.nc"]) == 2
     assert "/dev/null/x.nc cannot be written" in capsys.readouterr().err
 
@@ -136,38 +134,47 @@ def test_a_folder_is_tried_before_the_computation(monkeypatch, capsys):
     [
         (["toy/other"], "experiment"),
         (["toy/normal", "--set", "rate=2.0"], "config"),
-        (["toy/normal", "--seed", "7"], "seed"),
-        (["toy/other", "--seed", "7"], "experiment, seed"),
+        (["toy/normal", "--seed", "7"], "key"),
+        (["toy/other", "--seed", "7"], "experiment, key"),
     ],
 )
 def test_another_result_is_not_taken_for_this_one(
     arguments, differing, monkeypatch, capsys
 ):
-    other = experiments.EXPERIMENTS["toy/normal"]
-    other = dataclasses.replace(other, name="toy/other")
-    monkeypatch.setitem(experiments.EXPERIMENTS, "toy/other", other)
+    register(monkeypatch, "toy/other")
     assert cli.main(["run", "toy/normal", "--output", "x.nc"]) == 0
     assert cli.main(["run", *arguments, "--output", "x.nc"]) == 2
     message = f"x.nc holds another computation (its {differing} differs)"
     assert message in capsys.readouterr().err
-    dataset = results.load("x.nc").drop_attrs()  # as old archives: without a name
-    results.save(dataset, "x.nc", config=Config(), seed=2024, wall_seconds=0.0)
     assert cli.main(["run", "toy/normal", "--output", "x.nc"]) == 0
 
 
-def test_another_commit_is_another_computation(monkeypatch, capsys):
-    for commit in ("0123456789", "9876543210", "9876543210+"):
+def test_a_file_in_another_precision_is_another_computation(capsys):
+    with jax.enable_x64(False):
+        assert cli.main(["run", "toy/normal", "--output", "x.nc"]) == 0
+    assert cli.main(["run", "toy/normal", "--double", "--output", "x.nc"]) == 2
+    assert "(its precision differs)" in capsys.readouterr().err
+
+
+def test_a_file_that_says_nothing_of_its_computation_is_refused(capsys):
+    dataset = xr.Dataset({"v": 1.0})
+    results.save(dataset, "x.nc", config=Config(), seed=2024, wall_seconds=0.0)
+    assert cli.main(["run", "toy/normal", "--output", "x.nc"]) == 2
+    assert "does not say which computation it holds" in capsys.readouterr().err
+
+
+def test_edited_code_is_another_computation_and_a_commit_is_not(monkeypatch, capsys):
+    for commit, code in (
+        ("0123456789", "a"),
+        ("9876543210+", "a"),
+        ("9876543210", "b"),
+    ):
         monkeypatch.setattr(results, "commit", lambda commit=commit: commit)
+        monkeypatch.setattr(sources, "code_hash", lambda module, code=code: code)
         assert cli.main(["run", "toy/normal"]) == 0
-    captured = capsys.readouterr()
-    paths = captured.out.split()
-    assert len(set(paths)) == 3
-    assert captured.err == ""
-    identity = Path(paths[-1]).stem
-    Path(paths[-1]).unlink()
-    Path("runs", ".unfinished", identity).mkdir(parents=True)
-    assert cli.main(["run", "toy/normal"]) == 0
-    assert "code that differs from its commit" in capsys.readouterr().err
+    first, again, edited = capsys.readouterr().out.splitlines()
+    assert again == f"{first} is there already: move it away to run again."
+    assert edited != first
 
 
 def test_a_run_that_diverges_says_so(capsys):
@@ -193,12 +200,11 @@ def test_a_killed_command_goes_on_to_the_same_numbers(tmp_path):
         return subprocess.Popen(
             [*command, "--profile=smoke", *arguments],
             cwd=tmp_path / folder,
-            # no commit, or one more between the two starts would make two runs of it
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "GIT_DIR": str(tmp_path)},
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
         )
 
     process = start("killed")
-    while not list(tmp_path.glob("killed/runs/.unfinished/*/depth-32.npz")):
+    while not list(tmp_path.glob("killed/runs/.unfinished/*/*depth-32.npz")):
         assert process.poll() is None, "the command ended before it was killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -221,13 +227,10 @@ def test_values_keep_the_type_of_the_field():
     assert experiments.override(Config(), {"depths": "4"}).depths == (4,)
 
 
-@pytest.mark.parametrize("text", ["tied,rough", "'tied', 'rough'", "('tied','rough',)"])
+@pytest.mark.parametrize(
+    "text", ["tied,smooth", "'tied', 'smooth'", "('tied','smooth',)"]
+)
 def test_tuples_of_names_need_no_quotes(text):
-    config = experiments.find("marion2024/digits").preset("smoke")
+    config = experiments.find("marion2024/initialisation").preset("smoke")
     found = experiments.override(config, {"initialisations": text})
-    assert found.initialisations == ("tied", "rough")
-
-
-def test_an_experiment_has_three_sizes():
-    with pytest.raises(ValueError, match="needs presets"):
-        experiments.Experiment("x", "y", {"book": Config()}, toy)
+    assert found.initialisations == ("tied", "smooth")

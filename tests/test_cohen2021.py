@@ -320,14 +320,6 @@ def test_norms_of_smooth_and_rough_weights_scale_as_they_should():
     assert rough == pytest.approx(expected, abs=0.15)
 
 
-def test_quadratic_variation_of_a_sum_is_the_root_squares():
-    weights = jr.normal(jr.key(9), (50, 2, 3))
-    path = jnp.cumsum(jnp.pad(weights, ((1, 0), (0, 0), (0, 0))), axis=0)
-    found = statistics.quadratic_variation(path)
-    expected = statistics.scaling_norms(weights)["root_squares"] ** 2
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
-
-
 def test_one_path_serves_all_depths():
     r"""Layers $L^{-\beta} \bar A(s)$: the path of one depth gives back those of
     another, and those of its own depth exactly where the bins are its layers."""

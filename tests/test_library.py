@@ -1,8 +1,13 @@
 """What the library's names promise: each leads to what it says."""
 
+import ast
 import importlib
 import inspect
+import json
 import pkgutil
+import subprocess
+import sys
+from importlib import resources
 from types import ModuleType
 
 import pytest
@@ -52,6 +57,15 @@ def test_all_is_what_it_says(name):
             assert getattr(importlib.import_module(home(value)), key) is value
 
 
+@pytest.mark.parametrize("name", modules())
+def test_functions_are_short(name):
+    """None over 50 lines, its signature and its docstring among them."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(name)))
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    lengths = {f.name: f.end_lineno - f.lineno + 1 for f in functions}
+    assert {key: lines for key, lines in lengths.items() if lines > 50} == {}
+
+
 def test_a_package_promises_all_that_it_imports():
     """A name without underscore that a package shows is in its `__all__`."""
     for name in modules():
@@ -63,3 +77,33 @@ def test_a_package_promises_all_that_it_imports():
                 if key[0] != "_" and not isinstance(value, ModuleType)
             }
             assert public == set(module.__all__), name
+
+
+# Without what these bring, `deeplimits --version` need not wait.
+HEAVY = {"equinox", "jax", "matplotlib", "pandas", "scipy", "sklearn", "xarray"}
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("import deeplimits", set()),
+        ("from deeplimits import exercises, files, images, ledger", set()),
+        ("from deeplimits import datasets, losses, residual", {"equinox", "jax"}),
+    ],
+)
+def test_what_is_heavy_is_loaded_where_it_is_used(line, allowed):
+    code = f"import json, sys; {line}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) & HEAVY <= allowed
+
+
+def test_modules_come_with_their_first_use():
+    code = "import deeplimits; deeplimits.files.atomic; deeplimits.nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "module 'deeplimits' has no attribute 'nothing'" in done.stderr
+    assert {"__version__", "residual", "diagnosis"} <= set(dir(deeplimits))
+
+
+def test_users_type_checkers_are_told_of_the_annotations():
+    assert resources.files("deeplimits").joinpath("py.typed").is_file()

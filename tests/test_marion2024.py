@@ -8,18 +8,17 @@ import pytest
 import xarray as xr
 
 from deeplimits import checkpoints, experiments
-from deeplimits.experiments import marion2024
-from deeplimits.experiments.marion2024 import counterexample, limit
+from deeplimits.collocation import Grid, interpolate
+from deeplimits.experiments.marion2024 import (
+    counterexample,
+    depth,
+    digits,
+    initialisation,
+    limit,
+    long_time,
+)
 from deeplimits.residual import ResNet
 from deeplimits.statistics import loglog_slope
-
-
-@pytest.mark.parametrize("experiment", marion2024.EXPERIMENTS, ids=lambda e: e.name)
-def test_smoke_preset_gives_finite_labelled_data(experiment):
-    dataset = experiment.run(experiment.preset("smoke"), key=jr.key(0))
-    assert set(dataset.dims) <= set(dataset.coords)
-    for name, values in dataset.data_vars.items():
-        assert np.isfinite(values).all(), name
 
 
 def test_what_computes_in_double_precision_says_so():
@@ -31,10 +30,10 @@ def test_what_computes_in_double_precision_says_so():
 
 
 def test_the_script_gives_the_values_of_the_published_panel():
-    config = marion2024.SuccessiveDistance(("script",), (2, 16), steps=450)
-    dataset = marion2024.successive_distance(config, key=jr.key(0))
+    config = depth.SuccessiveDistance(("script",), (2, 16), steps=450)
+    dataset = depth.successive_distance.run(config, key=jr.key(0))
     for horizon, published in {50: (0.4160, 0.1620), 450: (18.767, 6.940)}.items():
-        values = marion2024.aggregate(dataset, horizon).sel(variant="script")
+        values = depth.aggregate(dataset, horizon).sel(variant="script")
         np.testing.assert_allclose(values, published, rtol=1e-2)
 
 
@@ -43,13 +42,14 @@ def test_aggregate_of_distances_of_order_one_over_depth_has_slope_minus_one_half
     squares = ((depths - 1) / depths**2)[:, None] * np.ones(5)
     dims = ("depth", "iteration")
     dataset = xr.Dataset({"squares_outer": (dims, squares)}, {"depth": depths})
-    slope = loglog_slope(depths, marion2024.aggregate(dataset, 3)).value
+    slope = loglog_slope(depths, depth.aggregate(dataset, 3)).value
     assert abs(slope + 0.5) < 0.01
 
 
 def test_the_even_layers_of_appendix_d_reach_the_closed_form():
-    config = marion2024.Counterexample((2, 5), steps=4000, every=4000)
-    dataset = marion2024.relu_counterexample(config, key=jr.key(0)).isel(iteration=-1)
+    config = counterexample.Counterexample((2, 5), steps=4000, every=4000)
+    dataset = counterexample.relu_counterexample.run(config, key=jr.key(0))
+    dataset = dataset.isel(iteration=-1)
     expected = [2 * L * (3 ** (1 / L) - 1) for L in (2, 5)]
     np.testing.assert_allclose(dataset["limit"], expected, rtol=1e-12)
     np.testing.assert_allclose(dataset["even_low"], expected, rtol=1e-6)
@@ -61,22 +61,21 @@ def test_the_even_layers_of_appendix_d_reach_the_closed_form():
 def test_time_to_reach_solves_its_equation():
     ratio, step = np.linspace(1.1, 2.9, 7), 1e-6
     slope = (
-        marion2024.time_to_reach(ratio + step, 1.0, 3.0)
-        - marion2024.time_to_reach(ratio - step, 1.0, 3.0)
+        counterexample.time_to_reach(ratio + step, 1.0, 3.0)
+        - counterexample.time_to_reach(ratio - step, 1.0, 3.0)
     ) / (2 * step)
     np.testing.assert_allclose(slope, 1 / ((3 - ratio) * ratio**2), rtol=1e-6)
 
 
 def test_a_target_below_one_has_no_counterexample():
-    config = marion2024.Counterexample(target=0.5)
     with pytest.raises(ValueError, match=r"above 1: got 0\.5"):
-        marion2024.relu_counterexample(config, key=jr.key(0))
+        counterexample.Counterexample(target=0.5)
 
 
 def _midway():
     """A grid, data, and weights that vary with depth."""
-    config = marion2024.LimitDynamics()
-    grid = limit.Grid(config.nodes, config.substeps)
+    config = limit.LimitDynamics()
+    grid = Grid(config.nodes, config.substeps)
     model = limit.initial(config, config.nodes, key=jr.key(1))
     wave = jnp.sin(2 * jnp.asarray(grid.nodes))[:, None, None]
     bump = wave * jr.normal(jr.key(2), model.block.outer.shape[1:])[None]
@@ -92,10 +91,10 @@ def _midway():
 def _mismatch(depth, printed=False):
     grid, data, model = _midway()
     matrix = grid.at(np.arange(depth) / depth)
-    network = ResNet(limit.between(matrix, model.block), model.encoder, model.decoder)
+    network = ResNet(interpolate(matrix, model.block), model.encoder, model.decoder)
     exact = limit.network_gradient(network, data=data).block.outer
     ours = limit.limit_gradient(model, grid=grid, data=data, printed=printed).block
-    gap = limit.between(matrix, ours).outer - exact
+    gap = interpolate(matrix, ours).outer - exact
     return float(jnp.linalg.norm(gap) / jnp.linalg.norm(exact))
 
 
@@ -110,7 +109,7 @@ def test_the_printed_adjoint_is_not():
 
 
 def test_the_grid_interpolates_polynomials_exactly():
-    grid, points = limit.Grid(6, 2), np.linspace(0, 1, 9)
+    grid, points = Grid(6, 2), np.linspace(0, 1, 9)
     np.testing.assert_allclose(grid.at(points) @ grid.nodes**5, points**5, atol=1e-14)
 
 
@@ -128,8 +127,11 @@ class Killed(Exception):
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path, monkeypatch):
-    config = marion2024.LongTime(depths=(2, 4), steps=60, every=2)
-    whole = marion2024.long_time(config, key=jr.key(0))
+    config, run = (
+        long_time.LongTime((2, 4), steps=60, every=2),
+        long_time.train_long.run,
+    )
+    whole = run(config, key=jr.key(0))
     save, calls = checkpoints.Checkpoint.save, []
 
     def dying(self, *state):
@@ -140,22 +142,44 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path, monkeypat
 
     monkeypatch.setattr(checkpoints.Checkpoint, "save", dying)
     with pytest.raises(Killed):
-        marion2024.long_time(config, key=jr.key(0), scratch=tmp_path)
-    again = marion2024.long_time(config, key=jr.key(0), scratch=tmp_path)
+        run(config, key=jr.key(0), scratch=tmp_path)
+    again = run(config, key=jr.key(0), scratch=tmp_path)
     assert len(calls) > 7
     xr.testing.assert_identical(whole, again)
 
 
-def test_unknown_names_are_refused():
-    wrong = marion2024.SuccessiveDistance(variants=("print",))
-    with pytest.raises(ValueError, match="unknown variant 'print'; known: script"):
-        marion2024.successive_distance(wrong, key=jr.key(0))
-    wrong = marion2024.Initialisation(initialisations=("rough",), depths=(2,))
-    with pytest.raises(ValueError, match="unknown initialisation 'rough'; known: tied"):
-        marion2024.initialisation(wrong, key=jr.key(0))
-    wrong = marion2024.DepthConvergence(depths=(3, 8), reference=16)
-    with pytest.raises(ValueError, match="each depth must divide the largest"):
-        marion2024.depth_convergence(wrong, key=jr.key(0))
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: depth.SuccessiveDistance(variants=("print",)),
+            "unknown variant 'print'; known: script",
+        ),
+        (
+            lambda: initialisation.Initialisation(initialisations=("rough",)),
+            "unknown initialisation 'rough'; known: tied",
+        ),
+        (
+            lambda: digits.Digits(initialisations=()),
+            "choose at least one initialisation; known: tied, independent",
+        ),
+        (
+            lambda: depth.DepthConvergence(depths=(3, 8), reference=16),
+            "each depth must divide the largest",
+        ),
+        (
+            lambda: long_time.LongTime(steps=30, every=7),
+            "steps must be a multiple of every: got 30 and 7",
+        ),
+        (lambda: long_time.LongTime(column=16), "row and column must lie between"),
+        (lambda: long_time.LongTime(depths=(2, 10**12)), "this would take 5.1e.16 by"),
+        (lambda: limit.LimitDynamics(nodes=1), "nodes must be at least 3"),
+        (lambda: Grid(1, 1), "two nodes or more"),
+    ],
+)
+def test_what_cannot_be_is_refused_where_it_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_the_counterexample_starts_as_the_paper_says():

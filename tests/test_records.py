@@ -225,12 +225,45 @@ def test_data_beside_a_module_counts(book):
     assert "src/deeplimits/ledger.yml" in records.fingerprint(book, "toy")
 
 
-@pytest.mark.parametrize("code", ['"run.nc"', 'f"../results/toy/{name}.nc"'])
+@pytest.mark.parametrize(
+    "code", ['results.archive("toy/run.nc")', 'experiments.archive("toy/run")']
+)
 def test_an_archive_counts_where_the_code_names_it(book, code):
     (book / "results" / "toy" / "run.nc").write_bytes(b"1")
     assert "results/toy/run.nc" not in records.fingerprint(book, "toy")
-    (book / "book" / "toy.md").write_text(source([*CELLS, ["", f"name = {code}"]]))
+    (book / "book" / "toy.md").write_text(source([*CELLS, ["", f"found = {code}"]]))
     assert "results/toy/run.nc" in records.fingerprint(book, "toy")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ('results.archive("toy/none.nc")', "there is no archive results/toy/none.nc"),
+        ('experiments.archive(f"toy/{name}")', "must name a file or an experiment"),
+        ("experiments.run(name, profile)", "must name a file or an experiment"),
+    ],
+)
+def test_what_a_chapter_reads_is_written_out(book, code, message):
+    (book / "book" / "toy.md").write_text(source([*CELLS, ["", f"found = {code}"]]))
+    assert message in records.record(book, "toy", {}, book / "out")
+
+
+EXPERIMENT = 'from . import help{number}\nfound = experiment("toy/{name}", "s", 1)(f)\n'
+
+
+def test_an_edit_of_one_experiment_makes_stale_only_what_runs_it(book):
+    """The package of experiments imports no paper; the name leads to the module."""
+    library(book, {"experiments/__init__": ""})
+    (book / "src" / "deeplimits" / "experiments" / "toy").mkdir()
+    for number, name in enumerate(("one", "two")):
+        text = EXPERIMENT.format(number=number, name=name)
+        library(book, {f"experiments/toy/{name}": text})
+        library(book, {f"experiments/toy/help{number}": ""})
+    code = 'from deeplimits import experiments\nexperiments.run("toy/two", profile)'
+    (book / "book" / "toy.md").write_text(source([*CELLS, ["", code]]))
+    found = {path for path in records.fingerprint(book, "toy") if "/toy/" in path}
+    folder = "src/deeplimits/experiments/toy"
+    assert found == {f"{folder}/two.py", f"{folder}/help1.py"}
 
 
 def test_cells_keep_their_names_while_others_come(book):

@@ -1,12 +1,16 @@
 """What a visitor finds: the files, their sizes, and one story told everywhere."""
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import require
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP = """\
@@ -91,7 +95,8 @@ def test_records_install_from_the_public_address(texts, address):
 
 
 def test_every_target_is_short_and_in_the_readme(readme):
-    rules = re.findall(r"^(\w+):.*\n((?:\t.*\n)+)", makefile := read("Makefile"), re.M)
+    makefile = read("Makefile")
+    rules = re.findall(r"^([\w-]+):.*\n((?:\t.*\n)+)", makefile, re.M)
     assert set(makefile.split(".PHONY:")[1].split("\n")[0].split()) == {
         name for name, _ in rules
     }
@@ -127,11 +132,67 @@ def test_the_plain_commands_are_those_of_the_makefile(readme):
     assert [line for line in lines if f"{line}\n" not in makefile] == []
 
 
+def make_test(folder, failing):
+    """`make test` with tools that do nothing but write down what they are asked."""
+    require(shutil.which("make"), "no make here")
+    for name in ("jupyter-book", "pytest", "python"):
+        tool = folder / name
+        tool.write_text(
+            "#!/bin/sh\n"
+            f'case $1 in tools/parts.py) exec {sys.executable} "$@";; esac\n'
+            f'echo "{name} $*" >> {folder}/asked\n'
+            f"exit {int(name == failing)}\n"
+        )
+        tool.chmod(0o755)
+    (folder / "ready").touch()
+    # Of its own: under `make test`, a make inside would take the options of that one.
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "test", f"bin={folder}", f"ready={folder}/ready"]
+    run = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True)
+    parts = dict(re.findall(r"^(\S+) +(passed|FAILED) +\d+ s$", run.stdout, re.M))
+    return run.returncode, parts, (folder / "asked").read_text()
+
+
+PARTS = ["book", "test-laws", "test-records", "test-smoke"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "lost"),
+    [
+        ("jupyter-book", {"book"}),
+        ("pytest", {"test-laws", "test-records"}),
+        ("nothing", set()),
+    ],
+)
+def test_a_part_that_fails_hides_no_other(tmp_path, failing, lost):
+    status, parts, asked = make_test(tmp_path, failing)
+    assert parts == {p: "FAILED" if p in lost else "passed" for p in PARTS}
+    assert bool(status) == bool(lost)
+    calls = ["jupyter-book build", "pytest -n", "pytest .*--nbval", "python .* smoke"]
+    assert [call for call in calls if not re.search(call, asked)] == []
+
+
+def test_what_is_missing_is_a_failure_in_ci_alone(monkeypatch):
+    monkeypatch.setenv("CI", "")
+    with pytest.raises(pytest.skip.Exception, match="no browser"):
+        require(None, "no browser")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no browser"):
+        require(None, "no browser")
+    require("/usr/bin/browser", "no browser")
+
+
+def test_ci_run_is_ci():
+    said = subprocess.run([ROOT / ".ci/run", "env"], capture_output=True, text=True)
+    assert "CI=true" in said.stdout.splitlines()
+
+
 def test_workflow_runs_the_steps_of_ci_run():
     steps = re.search(r"^steps=\((.*)\)", read(".ci/run"), re.M).group(1).split()
     jobs = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]
     assert commands(jobs["whole"]) == [f".ci/run {step}" for step in steps]
     assert commands(jobs["library"]) == [".ci/run library"]
+    assert commands(jobs["lowest"]) == [".ci/run lowest"]
 
 
 def test_workflow_tests_every_supported_python(project):
@@ -141,6 +202,8 @@ def test_workflow_tests_every_supported_python(project):
         r">=3\.(\d+),<3\.(\d+)", project["requires-python"]
     ).groups()
     assert versions == [f"3.{minor}" for minor in range(int(low), int(high))]
+    [setup] = [s["with"] for s in jobs["lowest"]["steps"] if "python-version" in str(s)]
+    assert setup["python-version"] == versions[0]
 
 
 def test_ci_ignores_only_tests_that_exist():

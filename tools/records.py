@@ -36,8 +36,10 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
+from deeplimits import sources
+
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = "deeplimits"
+PACKAGE = sources.PACKAGE
 PROFILE = "book"
 LIMIT = 1_000_000  # bytes; a record stays below it
 
@@ -119,64 +121,45 @@ def code(notebook: NotebookNode) -> list[str]:
 # ------------------------------------------------------------------ fingerprints
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    """Dotted names that a file of `package` imports, relative ones made absolute."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join((parts if node.level else []) + [node.module or ""])
-            base = base.strip(".")
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _file(source: Path, module: str) -> Path | None:
-    stem = source.joinpath(*module.split("."))
-    options = (stem.with_suffix(".py"), stem / "__init__.py")
-    return next((path for path in options if path.is_file()), None)
+def _named(notebook: NotebookNode, module: str, *functions: str) -> Iterator[str]:
+    """The names that `module.function("…")` is called with: all written out."""
+    wanted = [f"{module}.{function}" for function in functions]
+    for node in ast.walk(ast.parse("\n".join(code(notebook)))):
+        if not isinstance(node, ast.Call) or ast.unparse(node.func) not in wanted:
+            continue
+        match node.args:
+            case [ast.Constant(value=str(name)), *_]:
+                yield name
+            case _:
+                text = ast.unparse(node)
+                raise RecordError(f"{text} must name a file or an experiment.")
 
 
 def modules(root: Path, notebook: NotebookNode) -> dict[str, Path]:
-    """Every module of the library that the chapter imports, followed through."""
-    source, found = root / "src", {}
-    cells = (ast.parse(cell) for cell in code(notebook))
-    queue = [name for tree in cells for name in _imports(tree, "")]
-    while queue:
-        name = queue.pop()
-        path = _file(source, name) if name.startswith(PACKAGE + ".") else None
-        if path is None or name in found:
-            continue
-        found[name] = path
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        queue += _imports(ast.parse(path.read_text(encoding="utf-8")), package)
-        queue.append(name.rpartition(".")[0])
-    return found
-
-
-def _companions(paths: Iterable[Path]) -> Iterator[Path]:
-    """Data that a module reads stands beside it under its name."""
-    for path in paths:
-        yield path
-        yield from (p for p in path.parent.glob(f"{path.stem}.*") if p.suffix != ".py")
+    """Every module of the library that the chapter leads to, by its imports and by the
+    names of the experiments that it runs."""
+    source = root / "src"
+    trees = (ast.parse(cell) for cell in code(notebook))
+    names = [name for tree in trees for name in sources.imports(tree, "")]
+    known = sources.experiments(source)
+    run = _named(notebook, "experiments", "run", "find")
+    names += [known[name].module for name in run if name in known]
+    return sources.closure([name for name in names if name != PACKAGE], source)
 
 
 def archives(root: Path, notebook: NotebookNode) -> list[Path]:
-    """Archived results that the code names, by file or by folder."""
-    text = "\n".join(code(notebook))
-    files = sorted((root / "results").glob("*/**/*.nc"))
-    folders = {p: p.parent.relative_to(root).as_posix() for p in files}
-    return [p for p in files if p.name in text or folders[p] in text]
+    """Archived results that the code names."""
+    files = [f"{name}.nc" for name in _named(notebook, "experiments", "archive")]
+    files += _named(notebook, "results", "archive")
+    paths = sorted({root / "results" / name for name in files})
+    if missing := [path for path in paths if not path.is_file()]:
+        raise RecordError(f"there is no archive {missing[0].relative_to(root)}.")
+    return paths
 
 
 def dependencies(root: Path, name: str) -> list[Path]:
     notebook = read_source(root, name)
-    library = sorted(_companions(modules(root, notebook).values()))
+    library = sources.with_data(modules(root, notebook).values())
     lock = root / "requirements.lock"
     first = [root / "book" / f"{name}.md", *([lock] if lock.is_file() else [])]
     return [*first, *library, *archives(root, notebook)]
@@ -187,7 +170,7 @@ def fingerprint(root: Path, name: str) -> dict[str, str]:
     source, *others = dependencies(root, name)
     found = {source.relative_to(root).as_posix(): source_text(root, name).encode()}
     found |= {path.relative_to(root).as_posix(): path.read_bytes() for path in others}
-    return {path: _digest(data) for path, data in found.items()}
+    return {path: sources.digest(data) for path, data in found.items()}
 
 
 # ------------------------------------------------------------------ is it stale?

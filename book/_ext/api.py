@@ -4,6 +4,7 @@ Docstrings are MyST, with formulas, and are parsed as such.
 """
 
 import ast
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -77,7 +78,10 @@ class Api(SphinxDirective):
         self.env.note_dependency(str(path))
         tree = ast.parse(path.read_text(encoding="utf-8"))
         section = nodes.section(ids=[name.replace(".", "-")], names=[name])
-        section += nodes.title("", name)
+        # A dotted name may break after a dot, and a copy of it stays one word.
+        parts = re.findall(r"[^.]+\.?", name)
+        parts = [nodes.inline("", part, classes=["name-part"]) for part in parts]
+        section += nodes.title("", "", *parts)
         parse(self, ast.get_docstring(tree) or "", section)
         for node in public(tree):
             section += self._entry(node)

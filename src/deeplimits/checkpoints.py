@@ -23,7 +23,13 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def of(cls, path: str | os.PathLike, arrays: PyTree, update: str):
-        """`update` is a compiler's text: loss, optimiser and all that is static."""
+        """The file at `path` of the run with these `arrays` and this `update`.
+
+        `update` is what the compiler is given. Loss, optimiser and record are closures:
+        their names and addresses say nothing, and a learning rate is hidden in one of
+        them. The compiler's text says it all, with every number that they close over
+        written out, and is the same in another process.
+        """
         digest = hashlib.sha256(update.encode())
         for leaf in jax.tree.leaves(eqx.filter(arrays, eqx.is_array)):
             if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -59,7 +59,7 @@ def require_positive(config: Any, *names: str) -> None:
     _require(config, names, "positive", lambda value: value > 0)
 
 
-def require_at_least(least: float, config: Any, *names: str) -> None:
+def require_at_least(least: int | float, config: Any, *names: str) -> None:
     """As `require_positive`, for a smallest value."""
     _require(config, names, f"at least {least}", lambda value: value >= least)
 
@@ -81,7 +81,7 @@ def require_choices(what: str, chosen: Iterable[str], known: Iterable[str]) -> N
         require_known(what, name, known)
 
 
-def require_room(nbytes: float) -> None:
+def require_room(nbytes: int) -> None:
     """Raise `ValueError` for arrays that no machine has room for."""
     if nbytes > MOST_BYTES:
         raise ValueError(

@@ -9,18 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.random as jr
+import deeplimits
 
-from . import (
-    __version__,
-    diagnosis,
-    experiments,
-    files,
-    images,
-    ledger,
-    results,
-)
+# Modules are reached through the package, which loads them where they are first used:
+# `--version`, `--help` and `list` answer without JAX.
+from . import sources
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="deeplimits", description="The experiments and claims of Deep Limits."
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=deeplimits.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="the experiments, a line each")
     listing.set_defaults(command=_list)
@@ -54,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, metavar="FILE", help="default: under runs/")
     fetch = commands.add_parser("fetch", help="have a data set, over the network")
     fetch.set_defaults(command=_fetch)
-    fetch.add_argument("name", metavar="NAME", help=", ".join(images.LOADERS))
+    fetch.add_argument("name", metavar="NAME", help="its name, as in `datasets`")
     _add_diagnose(commands)
     return parser
 
@@ -64,7 +57,7 @@ def _add_diagnose(commands: Any) -> None:
         "diagnose",
         help="which limit a network's weights point to",
         description="Which limit in depth do the weights of a network point to?",
-        epilog=diagnosis.weights.__doc__,
+        epilog=sources.docstring("deeplimits.diagnosis.weights"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     diagnose.set_defaults(command=_diagnose)
@@ -77,19 +70,21 @@ def _add_diagnose(commands: Any) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    for name, entry in experiments.index().items():
+    for name, entry in sources.experiments().items():
         print(f"{name:34} {entry.summary}")
     return 0
 
 
 def _claims(options: argparse.Namespace) -> int:
-    text, sound = ledger.report()
+    text, sound = deeplimits.ledger.report()
     print(text)
     return 0 if sound else 1
 
 
 def _run(options: argparse.Namespace) -> int:
-    experiment = experiments.find(options.experiment)
+    import jax
+
+    experiment = deeplimits.experiments.find(options.experiment)
     config = _configure(experiment, options)
     if not 0 <= options.seed < 2**32:
         raise ValueError(
@@ -97,43 +92,47 @@ def _run(options: argparse.Namespace) -> int:
         )
     if options.double:
         jax.config.update("jax_enable_x64", True)
-    key = jr.key(options.seed)
+    key = jax.random.key(options.seed)
     identity = experiment.identity(config, key)
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:10]
     name = f"{options.profile}-{digest}"
     path = options.output or Path("runs", experiment.name, f"{name}.nc")
     if path.exists():
-        results.require_same(identity, results.load(path), path)
+        deeplimits.results.require_same(identity, deeplimits.results.load(path), path)
         print(f"{path} is there already: move it away to run again.")
         return 0
-    files.require_writable(path)
+    deeplimits.files.require_writable(path)
     scratch = Path("runs", ".unfinished", name)
     start = time.perf_counter()
     dataset = experiment.run(config, key=key, scratch=scratch, progress=True)
     seconds = time.perf_counter() - start
-    results.save(dataset, path, config=config, seed=options.seed, wall_seconds=seconds)
+    deeplimits.results.save(
+        dataset, path, config=config, seed=options.seed, wall_seconds=seconds
+    )
     shutil.rmtree(scratch, ignore_errors=True)
     print(path)
     return 0
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    found = images.fetch(options.name)
+    found = deeplimits.images.fetch(options.name)
     print(f"{options.name}: {len(found.train)} + {len(found.test)} images")
     return 0
 
 
 def _diagnose(options: argparse.Namespace) -> int:
-    networks = [diagnosis.read(path) for path in options.files]
-    found = diagnosis.diagnose(networks, beta=options.beta)
+    networks = [deeplimits.diagnosis.read(path) for path in options.files]
+    found = deeplimits.diagnosis.diagnose(networks, beta=options.beta)
     if options.figure:
-        diagnosis.save_figure(networks, options.figure)
-    as_text = diagnosis.to_json if options.json else diagnosis.table
+        deeplimits.diagnosis.save_figure(networks, options.figure)
+    as_text = (
+        deeplimits.diagnosis.to_json if options.json else deeplimits.diagnosis.table
+    )
     print(as_text(found))
     return 0
 
 
-def _configure(experiment: experiments.Experiment, options: argparse.Namespace) -> Any:
+def _configure(experiment: Any, options: argparse.Namespace) -> Any:
     assignments = {}
     for text in options.set:
         name, equals, value = text.partition("=")
@@ -142,7 +141,9 @@ def _configure(experiment: experiments.Experiment, options: argparse.Namespace) 
         assignments[name] = value
     if options.seeds is not None:
         assignments["seeds"] = str(options.seeds)
-    return experiments.override(experiment.preset(options.profile), assignments)
+    return deeplimits.experiments.override(
+        experiment.preset(options.profile), assignments
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = "deeplimits"
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,12 @@ def closure(names: Iterable[str], root: Path = ROOT) -> dict[str, Path]:
     return found
 
 
+def docstring(module: str, root: Path = ROOT) -> str | None:
+    """What a module says of itself, without running it."""
+    path = closure([module], root)[module]
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
 def with_data(paths: Iterable[Path]) -> list[Path]:
     """The files, and the data beside each: `exercises.yml` beside `exercises.py`."""
     found = set()
@@ -68,10 +75,31 @@ def with_data(paths: Iterable[Path]) -> list[Path]:
 
 
 @functools.cache
-def code_hash(module: str) -> str:
+def code_hash(module: str, root: Path = ROOT) -> str:
     """One hash for a module and all that it leads to, whatever commit they are of."""
-    files = with_data(closure([module]).values())
-    parts = [
-        f"{p.relative_to(ROOT).as_posix()} {digest(p.read_bytes())}" for p in files
-    ]
-    return digest("\n".join(parts).encode())
+    files = with_data(closure([module], root).values())
+    hashes = {p.relative_to(root).as_posix(): digest(p.read_bytes()) for p in files}
+    return digest(repr(sorted(hashes.items())).encode())
+
+
+class Entry(NamedTuple):
+    """What the sources say of an experiment."""
+
+    module: str
+    summary: str
+
+
+@functools.cache
+def experiments(root: Path = ROOT) -> dict[str, Entry]:
+    """Every experiment of every paper by name, as `experiment("…", "…", …)` in the
+    sources says: no paper is imported."""
+    paths = sorted(root.glob(f"{PACKAGE}/experiments/*/*.py"))
+    return {name: entry for path in paths for name, entry in _entries(path, root)}
+
+
+def _entries(path: Path, root: Path) -> Iterator[tuple[str, Entry]]:
+    module = ".".join(path.relative_to(root).with_suffix("").parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "experiment":
+            name, summary = (ast.literal_eval(part) for part in node.args[:2])
+            yield name, Entry(module, summary)

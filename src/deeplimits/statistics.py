@@ -1,8 +1,8 @@
 """Measured exponents with intervals, and how weights vary along depth."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -10,15 +10,22 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from .checks import require_finite, require_level
+from .intervals import Interval, Kind
+
+HALVED_FROM = 5  # depths: each half of the window then has three of its own
 
 
-class Slope(NamedTuple):
-    """A fitted exponent, its confidence interval, and the intercept of the fit."""
+@dataclass(frozen=True, kw_only=True)
+class Slope(Interval):
+    """A fitted exponent: an `Interval` that knows its line, and where it was fitted.
 
-    value: float
-    low: float
-    high: float
+    `window` is the smallest and the largest $x$ of the fit. Arithmetic makes a plain
+    `Interval` of it: minus an exponent has no line.
+    """
+
     intercept: float
+    window: tuple[float, float]
+    halves: "tuple[Slope, Slope] | None" = None
 
     def line(self, x: ArrayLike) -> np.ndarray:
         """The fitted power law at `x`."""
@@ -34,10 +41,17 @@ def loglog_slope(
 ) -> Slope:
     r"""The least-squares exponent $p$ of $y \approx c\,x^p$, with an interval.
 
-    For one series `y` the interval is that of the regression; for repeats, `y` of
-    shape `(repeats, points)`, it is Student's interval of the repeats' own slopes.
-    Only the points with `window[0] <= x <= window[1]` are used. Raises `ValueError`
-    for values that are not positive and finite, and for fewer than three different x.
+    For one series `y` the interval is that of the regression, from its residuals; for
+    repeats, `y` of shape `(repeats, points)`, it is Student's interval of the repeats'
+    own slopes, over seeds. Only the points with `window[0] <= x <= window[1]` are used.
+
+    A slope alone does not say whether there is a line. From five different x on,
+    `halves` are the slopes of the lower and of the upper half of them. These share the
+    middle one; of an even number, the lower of the two in the middle, so that the upper
+    half, nearer to the limit, has one more.
+
+    Raises `ValueError` for values that are not positive and finite, and for fewer than
+    three different x.
     """
     require_level(level)
     x, y = np.asarray(x, float), np.asarray(y, float)
@@ -54,41 +68,59 @@ def loglog_slope(
         )
     if not (np.isfinite(y).all() and (y > 0).all() and (x > 0).all()):
         raise ValueError("a log-log slope needs positive, finite values.")
-    return _fit(np.log(x), np.log(y), level)
+    slope = _fit(x, y, level)
+    if different < HALVED_FROM:
+        return slope
+    middle = np.unique(x)[(different - 1) // 2]
+    lower, upper = (
+        _fit(x[part], y[..., part], level) for part in (x <= middle, x >= middle)
+    )
+    return replace(slope, halves=(lower, upper))
 
 
 def _fit(x: np.ndarray, y: np.ndarray, level: float) -> Slope:
+    window = float(x.min()), float(x.max())
+    x, y = np.log(x), np.log(y)
+    fits = np.array([np.polyfit(x, row, 1) for row in np.atleast_2d(y)])
+    value, intercept = fits.mean(0)
     if y.ndim == 2:
-        fits = np.array([np.polyfit(x, row, 1) for row in y])
         if len(fits) < 2:
             raise ValueError("repeats need at least two rows.")
-        (value, intercept), error = fits.mean(0), stats.sem(fits[:, 0])
-        freedom = len(fits) - 1
+        error = stats.sem(fits[:, 0])
+        freedom, kind = len(fits) - 1, Kind.SEEDS
     else:
-        # in this order: slope, intercept, correlation, p-value, standard error
-        value, intercept, _, _, error = np.array(stats.linregress(x, y), float)
-        freedom = len(x) - 2
-    half = stats.t.ppf((1 + level) / 2, freedom) * error
-    return Slope(
-        float(value), float(value - half), float(value + half), float(intercept)
-    )
+        # from the residuals: by way of the correlation it would be NaN on a level curve
+        freedom, kind = len(x) - 2, Kind.RESIDUALS
+        variance = np.sum((y - np.polyval(fits[0], x)) ** 2) / freedom
+        error = np.sqrt(variance / np.sum((x - x.mean()) ** 2))
+    numbers = _student(value, error, freedom, level)
+    return Slope(*numbers, kind, intercept=float(intercept), window=window)
 
 
-def mean_interval(
-    samples: ArrayLike, *, level: float = 0.95
+def _student(
+    value: float, error: float, freedom: int, level: float
 ) -> tuple[float, float, float]:
-    """The mean of independent samples and Student's interval: `(mean, low, high)`."""
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    return value, value - half, value + half
+
+
+def mean_interval(samples: ArrayLike, *, level: float = 0.95) -> Interval:
+    """The mean of independent samples and Student's interval, over seeds."""
     require_level(level)
     samples = np.asarray(samples, float)
     if samples.ndim != 1 or samples.size < 2 or not np.isfinite(samples).all():
         raise ValueError(
             f"an interval needs two or more finite samples in a row: {samples.shape}."
         )
-    half = stats.t.ppf((1 + level) / 2, samples.size - 1) * stats.sem(samples)
-    return samples.mean(), samples.mean() - half, samples.mean() + half
+    error = stats.sem(samples)
+    return Interval(
+        *_student(samples.mean(), error, samples.size - 1, level), Kind.SEEDS
+    )
 
 
-def _flat(weights: Float[Array, "depth ..."]) -> Float[Array, "depth entries"]:
+def _flat(
+    weights: Float[Array | np.ndarray, "depth ..."],
+) -> Float[Array | np.ndarray, "depth entries"]:
     if weights.ndim < 1 or weights.shape[0] < 2:
         raise ValueError(f"need two or more layers on the first axis: {weights.shape}.")
     require_finite("weights", weights)
@@ -105,27 +137,22 @@ def root_sum_of_squares(distances: Float[Array, " gaps"]) -> Float[Array, ""]:
     return jnp.sqrt(jnp.sum(distances**2))
 
 
-def quadratic_variation(path: Float[Array, "depth ..."]) -> Float[Array, ""]:
-    r"""$\sum_k \|Z_{k+1} - Z_k\|_F^2$ over neighbouring layers, without a supremum.
-
-    Of a cumulative sum $Z_1 + \dots + Z_k$, from zero, it is $\sum_k \|Z_k\|_F^2$.
-    """
-    return jnp.sum(successive_distances(path) ** 2)
-
-
-def scaling_norms(weights: Float[Array, "depth ..."]) -> dict[str, Float[Array, ""]]:
+def scaling_norms(weights: Float[Array | np.ndarray, "depth ..."]) -> dict[str, Any]:
     r"""The four norms whose exponents in depth `cohen2021` reads together:
 
     $$ \max_k \|Z_k\|_F, \quad \max_k \|Z_{k+1} - Z_k\|_F, \quad
        \Bigl\|\sum_k Z_k\Bigr\|_F, \quad \Bigl(\sum_k \|Z_k\|_F^2\Bigr)^{1/2}. $$
+
+    Of an array of NumPy in its own precision, whatever JAX computes in.
     """
     rows = _flat(weights)
-    sizes = jnp.linalg.norm(rows, axis=1)
+    xp = rows.__array_namespace__()
+    sizes = xp.linalg.norm(rows, axis=1)
     return {
         "max": sizes.max(),
-        "increment": successive_distances(weights).max(),
-        "sum": jnp.linalg.norm(rows.sum(0)),
-        "root_squares": root_sum_of_squares(sizes),
+        "increment": xp.linalg.norm(xp.diff(rows, axis=0), axis=1).max(),
+        "sum": xp.linalg.norm(rows.sum(0)),
+        "root_squares": xp.sqrt(xp.sum(sizes**2)),
     }
 
 
@@ -149,59 +176,3 @@ def trend_and_noise(
     counts = jnp.asarray(2 * reach + 1, rows.dtype)[:, None]
     trend = ((sums[k + reach + 1] - sums[k - reach]) / counts).reshape(weights.shape)
     return trend, weights - trend
-
-
-def p_variation(weights: Float[Array, "depth ..."], p: float) -> Float[Array, ""]:
-    r"""The $p$-variation along depth, over every subset of the layers,
-
-    $$ \Bigl(\max_{k_0 < \dots < k_r}
-       \sum_i \|Z_{k_i} - Z_{k_{i-1}}\|_F^p\Bigr)^{1/p}, $$
-
-    by dynamic programming over the last chosen layer. Bounded in $L$ for weights that
-    converge to a path of finite $p$-variation.
-    """
-    if not 1 <= p < np.inf:
-        raise ValueError(f"p must be at least 1, and finite: got {p}.")
-    points = _flat(weights)
-    layers = jnp.arange(points.shape[0])
-
-    def distances(point):
-        return jnp.linalg.norm(points - point[None], axis=1)
-
-    # the largest distance becomes one, so that no power can overflow
-    size = jax.lax.map(lambda point: distances(point).max(), points).max()
-    size = jnp.where(size > 0, size, 1)
-
-    def extend(best, k):
-        powers = (distances(points[k]) / size) ** p
-        candidates = jnp.where(layers < k, best + powers, 0)
-        return best.at[k].set(candidates.max()), None
-
-    best, _ = jax.lax.scan(extend, jnp.zeros(points.shape[0], points.dtype), layers)
-    return size * best.max() ** (1 / p)
-
-
-def depth_distance(
-    first: Float[Array, "depth ..."], second: Float[Array, "other ..."]
-) -> Float[Array, ""]:
-    r"""The $L^2$ distance of two networks' weights as step functions of depth,
-
-    $$ \Bigl(\int_0^1 \|Z^{L}(s) - Z^{L'}(s)\|_F^2 \,\mathrm{d}s\Bigr)^{1/2}, $$
-
-    exact for any two depths: both are constant between the merged breakpoints.
-    """
-    if first.shape[1:] != second.shape[1:]:
-        raise ValueError(
-            f"layers differ in shape: {first.shape[1:]}, {second.shape[1:]}."
-        )
-    a, b = first.shape[0], second.shape[0]
-    # breakpoints as integers over the common denominator a * b
-    ends = np.union1d(np.arange(1, a + 1) * b, np.arange(1, b + 1) * a)
-    starts = np.concatenate([[0], ends[:-1]])
-    gaps = _rows(first)[starts // b] - _rows(second)[starts // a]
-    lengths = jnp.asarray((ends - starts) / (a * b), gaps.dtype)
-    return jnp.sqrt(lengths @ jnp.sum(gaps**2, axis=1))
-
-
-def _rows(weights: Array) -> Array:
-    return weights.reshape(weights.shape[0], -1)

@@ -118,40 +118,47 @@ def train(
     `ValueError` for bad sizes, weights or data that are not finite, and for a
     checkpoint that belongs to another run.
     """
+    sizes = _sizes(steps, every, chunk, ensemble)
+    require_finite("model", model)
+    require_finite("data", data)
+    params, fixed = split_trainable(model, trainable)
+    functions = (loss, optimiser, _nothing if record is None else record)
+    state = (eqx.filter_vmap if ensemble else _plain)(_start)(params, optimiser)
+    rest = (fixed, data, key)
+    saved = _saved(checkpoint, (state, *rest), functions, steps, sizes)
+    state, kept = saved.load(state)
+    with tqdm(total=steps, disable=None if progress else True, unit="step") as bar:
+        while bool(jnp.any(state.alive & (state.step < steps))):
+            bar.update(int(state.step.max()) - bar.n)
+            state, part = _chunk((state, *rest), functions, jnp.asarray(steps), sizes)
+            kept = _joined(kept, jax.device_get(jax.tree.leaves(part)), ensemble)
+            saved.save(state, kept)
+        bar.update(int(state.step.max()) - bar.n)
+    return _finish(state, kept, rest, functions, steps, sizes)
+
+
+def _sizes(
+    steps: int, every: int, chunk: int | None, ensemble: bool
+) -> tuple[int, int, bool]:
+    """What a compiled chunk is made for: updates a record, records, and whether it
+    trains an ensemble."""
     if steps < 1 or every < 1 or steps % every:
         raise ValueError(
             f"steps must be a positive multiple of every: {steps=}, {every=}."
         )
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be positive: got {chunk}.")
-    require_finite("model", model)
-    require_finite("data", data)
-    params, fixed = split_trainable(model, trainable)
-    record = _nothing if record is None else record
-    each = eqx.filter_vmap if ensemble else _plain
-    sizes = (every, min(chunk or -(-steps // (20 * every)), steps // every), ensemble)
+    count = chunk or -(-steps // (20 * every))
+    return every, min(count, steps // every), ensemble
 
-    state = each(_start)(params, optimiser)
-    functions = (loss, optimiser, record)
-    saved = Checkpoint(None, "")
-    if checkpoint is not None:
-        arrays, rows = (state, fixed, data, key), (every, 1, ensemble)
-        update = _chunk.lower(arrays, functions, jnp.asarray(steps), rows).as_text()
-        saved = Checkpoint.of(checkpoint, arrays, f"{steps} {every} {update}")
-    state, kept = saved.load(state)
-    with tqdm(total=steps, disable=None if progress else True, unit="step") as bar:
-        while bool(jnp.any(state.alive & (state.step < steps))):
-            bar.update(int(state.step.max()) - bar.n)
-            arrays = (state, fixed, data, key)
-            state, part = _chunk(arrays, functions, jnp.asarray(steps), sizes)
-            kept = _joined(kept, jax.device_get(jax.tree.leaves(part)), ensemble)
-            saved.save(state, kept)
-        bar.update(int(state.step.max()) - bar.n)
-    model = eqx.combine(state.params, fixed)
-    ends = _value((state.params, fixed, data, key), loss, state.step, ensemble)
-    state = state._replace(alive=state.alive & jnp.isfinite(ends))
-    run = _finish(model, state, kept, each(record)(model), every, ensemble)
-    return run._replace(planned=steps)
+
+def _saved(path, arrays, functions, steps: int, sizes) -> Checkpoint:
+    if path is None:
+        return Checkpoint(None, "")
+    every, _, ensemble = sizes
+    # lowered for one record, so that a run may go on in chunks of another size
+    update = _chunk.lower(arrays, functions, jnp.asarray(steps), (every, 1, ensemble))
+    return Checkpoint.of(path, arrays, f"{steps} {every} {update.as_text()}")
 
 
 def _nothing(model: Any) -> None:
@@ -214,11 +221,16 @@ def _guarded_update(state, fixed, data, key, loss, optimiser, steps):
     def attempt(state):
         step_key = None if key is None else jr.fold_in(key, state.step)
         value, grads = eqx.filter_value_and_grad(objective)(state.params, step_key)
+        # chosen, not multiplied by 0 or 1: gradients of NaN would stay NaN
         return jax.lax.cond(jnp.isfinite(value), update, end, state, grads), value
 
     value = jax.eval_shape(attempt, state)[1]
     missing = jnp.full(value.shape, jnp.nan, value.dtype)
     active = state.alive & (state.step < steps)
+    # A chunk has a fixed length, so that it is compiled once. This outer condition
+    # saves a run that has ended the gradients of what is left; the inner one, on the
+    # loss, comes too late for that. (`vmap` turns both into choices between results:
+    # all members of an ensemble pay until the last has ended.)
     return jax.lax.cond(active, attempt, lambda state: (state, missing), state)
 
 
@@ -230,8 +242,13 @@ def _joined(kept: list, part: list, ensemble: bool) -> list:
     return [np.concatenate(pair, axis) for pair in zip(kept, part, strict=True)]
 
 
-def _finish(model, state, kept, last, every: int, ensemble: bool) -> Run:
-    """Add the record of the last state; cut what was not reached."""
+def _finish(state, kept, rest, functions, planned: int, sizes) -> Run:
+    """Judge and record the last state; cut what was not reached."""
+    (fixed, data, key), (loss, _, record), (every, _, ensemble) = rest, functions, sizes
+    model = eqx.combine(state.params, fixed)
+    ends = _value((state.params, fixed, data, key), loss, state.step, ensemble)
+    diverged = not bool((state.alive & jnp.isfinite(ends)).all())
+    last = (eqx.filter_vmap if ensemble else _plain)(record)(model)
     axis = 1 if ensemble else 0
     reached = int(state.step.max())
     rows = -(-reached // every)
@@ -244,5 +261,4 @@ def _finish(model, state, kept, last, every: int, ensemble: bool) -> Run:
     losses = losses.reshape(*losses.shape[:axis], -1)[..., :reached]
     recorded = np.append(np.arange(rows) * every, reached)
     records = jax.tree.unflatten(structure, records)
-    diverged = not bool(state.alive.all())
-    return Run(model, records, recorded, losses, reached, reached, diverged)
+    return Run(model, records, recorded, losses, reached, planned, diverged)

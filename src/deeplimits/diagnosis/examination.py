@@ -13,7 +13,9 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from ..variation import Regularity, regularity, second_differences
+from ..intervals import Interval
+from ..statistics import scaling_norms
+from ..variation import regularity, second_differences
 
 SMOOTH = "smooth: neural ODE"
 ROUGH = "rough: SDE"
@@ -27,6 +29,12 @@ FEWEST_LAYERS = 16
 _BANDS = ((-np.inf, 0.4, BETWEEN), (0.4, 0.6, ROUGH), (0.6, 1.0, BETWEEN))
 _BANDS = (*_BANDS, (1.0, np.inf, SMOOTH))
 _ENTRIES = 4096
+_NORMS = {
+    "max": "largest norm",
+    "increment": "largest increment",
+    "sum": "norm of the sum",
+    "root_squares": "root sum of squares",
+}
 
 
 class Network(NamedTuple):
@@ -41,8 +49,8 @@ class Network(NamedTuple):
 
     depth: int
     entries: int
-    regularity: Regularity | None
-    coarse: Regularity | None
+    regularity: Interval | None
+    coarse: Interval | None
     roughness: float
     trend: float
     norms: dict[str, float]
@@ -74,6 +82,7 @@ def examine(array: np.ndarray) -> Network:
         verdict, reason = SMOOTH, "constant in depth, to rounding"
     else:
         verdict, reason = _judge(fine, coarse, trend)
+    norms = scaling_norms(weights)
     increments = np.sqrt(np.mean(np.diff(weights, axis=0) ** 2))
     return Network(
         depth=depth,
@@ -82,7 +91,7 @@ def examine(array: np.ndarray) -> Network:
         coarse=coarse,
         roughness=float(increments / square**0.5) if square else 0.0,
         trend=trend,
-        norms={name: size * norm for name, norm in _norms(weights).items()},
+        norms={_NORMS[name]: size * float(norm) for name, norm in norms.items()},
         accumulated=size * _accumulated(weights),
         verdict=verdict,
         reason=reason,
@@ -96,24 +105,12 @@ def _rounding(array: np.ndarray) -> float:
     return float(ml_dtypes.finfo(array.dtype).eps)
 
 
-def _norms(weights: np.ndarray) -> dict[str, float]:
-    """The norms whose exponents in depth `cohen2021` reads together."""
-    sizes = np.linalg.norm(weights, axis=1)
-    found = {
-        "largest norm": sizes.max(),
-        "largest increment": np.linalg.norm(np.diff(weights, axis=0), axis=1).max(),
-        "norm of the sum": np.linalg.norm(weights.sum(0)),
-        "root sum of squares": np.linalg.norm(weights),
-    }
-    return {name: float(value) for name, value in found.items()}
-
-
 def _accumulated(weights: np.ndarray) -> float:
     partial = np.sqrt(np.mean(np.cumsum(weights, axis=0) ** 2, axis=1)).max()
     return float(max(partial, np.sqrt(np.mean(np.sum(weights**2, axis=0)))))
 
 
-def _trend(weights: np.ndarray, fine: Regularity | None) -> float:
+def _trend(weights: np.ndarray, fine: Interval | None) -> float:
     """The share of the mean square that noise of the measured exponent leaves over."""
     if fine is None or not np.isfinite(fine.value):
         return 0.0
@@ -124,7 +121,7 @@ def _trend(weights: np.ndarray, fine: Regularity | None) -> float:
 
 
 def _judge(
-    fine: Regularity | None, coarse: Regularity | None, trend: float
+    fine: Interval | None, coarse: Interval | None, trend: float
 ) -> tuple[str, str]:
     if fine is None:
         return ABSTAIN, f"fewer than {FEWEST_LAYERS} layers"
@@ -136,10 +133,10 @@ def _judge(
         return ABSTAIN, f"another exponent over many layers: {coarse.value:.2f}"
     if verdict == ROUGH and trend > 0.5:
         return BETWEEN, f"noise about a larger trend ({trend:.0%} of the mean square)"
-    return verdict, f"H = {fine.value:.2f} [{fine.low:.2f}, {fine.high:.2f}]"
+    return verdict, f"H = {fine:.2f}"
 
 
-def _scales(verdict: str, fine: Regularity, coarse: Regularity) -> bool:
+def _scales(verdict: str, fine: Interval, coarse: Interval) -> bool:
     """Does the exponent of the smallest lags hold over many layers?
 
     Smooth paths bend, so that there the longer lags must only stay above noise.

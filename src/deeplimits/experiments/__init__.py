@@ -5,12 +5,10 @@ A package a paper; importing this one imports none of them.
 
 from .registry import (
     PROFILES,
-    Entry,
     Experiment,
     archive,
     experiment,
     find,
-    index,
     override,
     run,
 )
@@ -18,14 +16,12 @@ from .runner import Point, Runner
 
 __all__ = [
     "PROFILES",
-    "Entry",
     "Experiment",
     "Point",
     "Runner",
     "archive",
     "experiment",
     "find",
-    "index",
     "override",
     "run",
 ]

@@ -2,13 +2,12 @@
 
 import ast
 import dataclasses
-import functools
 import importlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.random as jr
@@ -20,7 +19,6 @@ from ..checks import require_known
 from .runner import Runner
 
 PROFILES = ("smoke", "book", "paper")
-_FOLDER = Path(__file__).parent
 _REGISTERED: dict[str, "Experiment"] = {}
 
 
@@ -93,9 +91,9 @@ def experiment(
     """Make `compute(config, run)` the experiment `name`; the others as changes to
     `paper`.
 
-    Name and summary are written out, so that `index` can read them without running the
-    module. Written in front of a function, the function becomes the experiment; called
-    on one, one function serves several experiments.
+    Name and summary are written out: `sources.experiments` reads them without running
+    the module. Written in front of a function, it makes that the experiment; called on
+    it, one function serves several experiments.
     """
     presets = {
         "smoke": dataclasses.replace(paper, **smoke),
@@ -111,35 +109,11 @@ def experiment(
     return register
 
 
-class Entry(NamedTuple):
-    """What the sources say of an experiment."""
-
-    module: str
-    summary: str
-
-
-@functools.cache
-def index() -> dict[str, Entry]:
-    """Every experiment of every paper by name, read from the sources: no paper is
-    imported."""
-    paths = sorted(_FOLDER.glob("*/*.py"))
-    return {name: entry for path in paths for name, entry in _entries(path)}
-
-
-def _entries(path: Path) -> Iterator[tuple[str, Entry]]:
-    module = f"{__package__}.{path.parent.name}.{path.stem}"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        if called and node.func.id == "experiment":
-            name, summary = (ast.literal_eval(part) for part in node.args[:2])
-            yield name, Entry(module, summary)
-
-
 def find(name: str) -> Experiment:
     """The experiment of that name, its module imported; `ValueError` names the known
     ones."""
     if name not in _REGISTERED:
-        known = index()
+        known = sources.experiments()
         require_known("experiment", name, known)
         importlib.import_module(known[name].module)
     return _REGISTERED[name]

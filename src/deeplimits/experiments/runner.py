@@ -83,7 +83,7 @@ class Runner:
             if shared is None:
                 return ()
             found = self._piece((name, "shared"), {}, shared)
-            return ({k: v.values for k, v in found.items()},)
+            return ({str(k): v.values for k, v in found.items()},)
 
         def at(place: int, values: tuple) -> xr.Dataset:
             here = dict(zip(labels, values, strict=True))

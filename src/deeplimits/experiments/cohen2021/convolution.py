@@ -6,18 +6,30 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 import optax
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
-from tqdm import tqdm
 
-from ... import datasets, files
-from ...losses import cross_entropy
+from ... import datasets
+from ...checks import require_at_least, require_positive, require_room
+from ...epochs import Stopping, fit, orders
+from ...losses import accuracy, cross_entropy
 from ...residual import AbstractBlock, Convolution, ResNet, convolve
 from ...statistics import scaling_norms
-from .fitting import Stopping, fit, orders
+from ..registry import experiment
+from ..runner import Point, Runner
 
+__all__ = [
+    "AfterAddition",
+    "Convolutional",
+    "Head",
+    "Stem",
+    "convolutional",
+    "convolutional_network",
+    "spectral_norms",
+]
+
+IMAGES = 1437  # for training, of the 1,797
 KERNELS = ("first", "second")
 
 
@@ -36,6 +48,16 @@ class Convolutional:
     rate: float = 0.01
     momentum: float = 0.9
     decay: float = 5e-4
+
+    def __post_init__(self):
+        require_at_least(2, self, "depths")
+        require_positive(self, "seeds", "channels", "epochs", "batch", "rate")
+        require_at_least(0, self, "momentum", "decay")
+        # kernels, gradients and momentum; two hidden states a layer, of 4 by 4 pixels
+        layer = 3 * 18 * self.channels**2 + 32 * self.channels * self.batch
+        require_room(8 * (max(self.depths) * layer + IMAGES * self.epochs + self.seeds))
+        if self.batch > IMAGES:
+            raise ValueError(f"batch is at most {IMAGES}: got {self.batch}.")
 
 
 class AfterAddition(AbstractBlock):
@@ -96,37 +118,26 @@ def spectral_norms(
     return jnp.linalg.norm(matrices, 2, (3, 4)).max((1, 2))
 
 
-def convolutional(
-    config: Convolutional, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+@experiment(
+    "cohen2021/convolution",
+    "convolutional networks on handwritten digits: norms against depth",
+    Convolutional(seeds=9),
+    book={"depths": (4, 8, 16), "seeds": 2, "epochs": 10},
+    smoke={"depths": (2, 4, 8), "seeds": 2, "channels": 2, "epochs": 1, "batch": 512},
+)
+def convolutional(config: Convolutional, run: Runner) -> xr.Dataset:
     """Norms of the trained kernels against depth, accuracy, and largest increments."""
-
-    def compute(depth):
-        rows = [_one(config, depth, jr.fold_in(key, i)) for i in range(config.seeds)]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-    found = [
-        files.kept(scratch, f"depth-{depth}", lambda depth=depth: compute(depth))
-        for depth in tqdm(config.depths, disable=not progress)
-    ]
-    dims = {n: ("depth", "seed", "kernel")[: found[0][n].ndim + 1] for n in found[0]}
-    return xr.Dataset(
-        {name: (dims[name], np.stack([row[name] for row in found])) for name in dims},
-        {
-            "depth": list(config.depths),
-            "seed": np.arange(config.seeds),
-            "kernel": list(KERNELS),
-        },
-    )
+    grid = {"depth": config.depths, "seed": range(config.seeds)}
+    return run.each("trained", grid, _one).assign_coords(kernel=list(KERNELS))
 
 
-def _one(config: Convolutional, depth: int, key: PRNGKeyArray) -> dict[str, np.ndarray]:
-    split_key, model_key, order_key = jr.split(key, 3)
+def _one(config: Convolutional, point: Point, key: PRNGKeyArray):
+    split_key, model_key, order_key = jr.split(jr.fold_in(key, point["seed"]), 3)
     train, test = datasets.digits(key=split_key)
-    model = convolutional_network(config, depth, key=model_key)
-    sizes = (len(train[0]), config.batch, config.epochs, "examples")
+    model = convolutional_network(config, point["depth"], key=model_key)
+    sizes = (len(train[0]), config.batch, config.epochs)
     found = _trained(config, model, train, test, orders(*sizes, key=order_key))
-    return {name: np.asarray(value) for name, value in found.items()}
+    return {name: (("kernel",)[: a.ndim], a) for name, a in found.items()}
 
 
 @eqx.filter_jit
@@ -136,6 +147,7 @@ def _trained(config, model: ResNet, train, test, batches) -> dict[str, Array]:
         optax.add_decayed_weights(config.decay),
         optax.sgd(optax.cosine_decay_schedule(config.rate, steps), config.momentum),
     )
+    # no loss and no patience stops it before the last epoch
     rule = Stopping(loss=0.0, epochs=config.epochs, patience=config.epochs)
     run = fit(model, train, batches, cross_entropy, optimiser, rule)
     assert isinstance(run.model.block, AfterAddition)
@@ -144,5 +156,4 @@ def _trained(config, model: ResNet, train, test, batches) -> dict[str, Array]:
     norms = [scaling_norms(part) for part in parts]
     found = {name: jnp.stack([n[name] for n in norms]) for name in norms[0]}
     found["spectral"] = jnp.stack([spectral_norms(p, 4).max() for p in parts])
-    right = jnp.argmax(jax.vmap(run.model)(test[0]), axis=1) == test[1]
-    return found | {"accuracy": right.mean(), "loss": run.losses[-1]}
+    return found | {"accuracy": accuracy(run.model, test), "loss": run.losses[-1]}

@@ -5,13 +5,17 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ...checks import require_at_least, require_positive, require_room
 from ...continuous import OneLayerSDE, linear_flow
 from ...initialisation import coarsened
 from ...residual import OneLayer, ResNet
+from ..registry import experiment
+from ..runner import Point, Runner
+
+__all__ = ["ODE", "SDE", "Limits", "limit_errors"]
 
 SDE = {
     "corrected": ("centred softplus", True),
@@ -39,38 +43,68 @@ class Limits:
     width: int = 4
     std: float = 0.3
 
+    def __post_init__(self):
+        require_positive(self, "depths", "finest", "draws", "width")
+        require_positive(self, "ode_depths", "ode_draws")
+        require_at_least(0, self, "std")
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha must lie in [0, 1]: got {self.alpha}.")
+        layers = max(*self.depths, self.finest, *self.ode_depths)
+        # the noise of one draw, coarsened, and scaled; the errors of all
+        noise = 3 * layers * self.width * (self.width + 1)
+        require_room(8 * (noise + len(SDE) * len(self.depths) * self.draws))
+        require_room(8 * (noise + len(ODE) * len(self.ode_depths) * self.ode_draws))
+        for depths, finest in (
+            (self.depths, self.finest),
+            (self.ode_depths, max(self.ode_depths)),
+        ):
+            if any(finest % depth for depth in depths):
+                raise ValueError(f"every depth must divide {finest}: {depths}.")
 
-def limits(
-    config: Limits, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+
+@experiment(
+    "cohen2021/limits",
+    "rates of convergence to the SDE, with its correction, and to the linear ODE",
+    Limits(),
+    smoke={
+        "depths": (4, 8, 16),
+        "finest": 64,
+        "draws": 16,
+        "ode_depths": (16, 32, 64),
+        "ode_draws": 4,
+    },
+)
+def limit_errors(config: Limits, run: Runner) -> xr.Dataset:
     r"""$\|h_L - H(1)\|^2$, by draw and depth, for both regimes.
 
     `sde`: $\alpha = 0$, $\beta = 1$ with noise. `ode`: $\alpha + \beta = 1$ and
     $A_k = L^{-\beta} \bar A + s\, \Delta B_k$, with and without the noise.
     """
-    if any(config.finest % depth for depth in config.depths):
-        raise ValueError(f"every depth must divide {config.finest}: {config.depths}.")
+    found = xr.merge([run.each("sde", {}, _all_sde), run.each("ode", {}, _all_ode)])
+    return found.assign_coords(
+        equation=list(SDE),
+        depth=list(config.depths),
+        network=list(ODE),
+        ode_depth=list(config.ode_depths),
+    ).assign_attrs(dtype="float64")
+
+
+def _all_sde(config: Limits, point: Point, key: PRNGKeyArray):
     with jax.enable_x64(True):
-        fixed_key, sde_key, ode_key = jr.split(key, 3)
-        fixed = _fixed(config, fixed_key)
-        sde = _mapped(_sde, config, fixed, jr.split(sde_key, config.draws))
-        ode = _mapped(_ode, config, fixed, jr.split(ode_key, config.ode_draws))
-    return xr.Dataset(
-        {
-            "sde": (("draw", "equation", "depth"), np.asarray(sde)),
-            "ode": (("ode_draw", "network", "ode_depth"), np.asarray(ode)),
-        },
-        {
-            "equation": list(SDE),
-            "depth": list(config.depths),
-            "network": list(ODE),
-            "ode_depth": list(config.ode_depths),
-        },
-        {"dtype": "float64"},
-    )
+        fixed_key, sde_key, _ = jr.split(key, 3)
+        found = _mapped(_sde, config, fixed_key, jr.split(sde_key, config.draws))
+    return {"sde": (("draw", "equation", "depth"), found)}
 
 
-def _mapped(one, config: Limits, fixed, keys) -> Float[Array, "draws kinds depths"]:
+def _all_ode(config: Limits, point: Point, key: PRNGKeyArray):
+    with jax.enable_x64(True):
+        fixed_key, _, ode_key = jr.split(key, 3)
+        found = _mapped(_ode, config, fixed_key, jr.split(ode_key, config.ode_draws))
+    return {"ode": (("ode_draw", "network", "ode_depth"), found)}
+
+
+def _mapped(one, config: Limits, fixed_key, keys) -> Float[Array, "draws kinds depths"]:
+    fixed = _fixed(config, fixed_key)
     return jax.jit(lambda keys: jax.lax.map(lambda k: one(config, fixed, k), keys))(
         keys
     )

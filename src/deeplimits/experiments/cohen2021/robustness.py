@@ -1,15 +1,17 @@
 """Which exponents are the network's, and which the optimiser's: a table."""
 
 import dataclasses
-from functools import partial
 
 import numpy as np
 import xarray as xr
 from jaxtyping import PRNGKeyArray
-from tqdm import tqdm
 
-from ... import files
-from .scaling import Scaling, measured_row, seeded
+from ..registry import experiment
+from ..runner import Point, Runner
+from .runs import measured, seeded
+from .scaling import Scaling
+
+__all__ = ["CASES", "Robustness", "case_config", "exponents_by_case", "label"]
 
 Case = tuple[str, str, str, float, float, int]
 
@@ -55,6 +57,12 @@ class Robustness:
     train: int = 1024
     test: int = 256
 
+    def __post_init__(self):
+        if not self.cases:
+            raise ValueError("choose at least one case.")
+        for case in self.cases:
+            case_config(self, case)  # which refuses what cannot be trained
+
 
 def label(case: Case) -> str:
     """One case in words, as `tanh, shared, adam 0.01, loss < 0.001`."""
@@ -64,7 +72,15 @@ def label(case: Case) -> str:
 
 
 def case_config(config: Robustness, case: Case) -> Scaling:
-    """The same run as an experiment of its own."""
+    """The same run as an experiment of its own.
+
+    Raises `ValueError` for what is no case, and for what cannot be trained.
+    """
+    kinds = (str, str, str, int | float, int | float, int)
+    if len(case) != len(kinds) or not all(map(isinstance, case, kinds)):
+        raise ValueError(
+            f"a case is (activation, delta, optimiser, rate, loss, epochs): got {case}."
+        )
     activation, delta, optimiser, rate, loss, epochs = case
     return Scaling(
         activation=activation,
@@ -83,36 +99,28 @@ def case_config(config: Robustness, case: Case) -> Scaling:
     )
 
 
-def robustness(
-    config: Robustness, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+@experiment(
+    "cohen2021/robustness",
+    "exponents by activation, delta, optimiser, learning rate and stopping",
+    Robustness(),
+    book={"cases": CASES[:2], "depths": (16, 64, 256)},
+    smoke={
+        "cases": (("tanh", "shared", "adam", 1e-2, 0.0, 2),),
+        "depths": (4, 8, 16),
+        "seeds": 2,
+        "train": 64,
+        "test": 32,
+    },
+)
+def exponents_by_case(config: Robustness, run: Runner) -> xr.Dataset:
     """Norms of trained weights for every case, depth and seed."""
-    work = [(case, depth) for case in config.cases for depth in config.depths]
-    found = {}
-    for case, depth in tqdm(work, disable=not progress):
-        chosen = case_config(config, case)
-        name = f"{config.cases.index(case)}-{depth}"
-        compute = partial(_one, chosen, depth, key)
-        found[case, depth] = files.kept(scratch, name, compute)
-    dims = ("case", "depth", "seed")
-    return xr.Dataset(
-        {
-            name: (
-                dims,
-                np.array(
-                    [[found[c, L][name] for L in config.depths] for c in config.cases]
-                ),
-            )
-            for name in _KEPT
-        },
-        {
-            "case": [label(case) for case in config.cases],
-            "depth": list(config.depths),
-            "seed": np.arange(config.seeds),
-        },
-    )
+    labels = [label(case) for case in config.cases]
+    found = run.each("trained", {"case": labels, "depth": config.depths}, _row)
+    return found.assign_coords(seed=np.arange(config.seeds))
 
 
-def _one(config: Scaling, depth: int, key: PRNGKeyArray) -> dict[str, np.ndarray]:
-    found = measured_row(config, depth, seeded(config, max(config.depths), key=key))
+def _row(config: Robustness, point: Point, key: PRNGKeyArray):
+    cases = {label(case): case for case in config.cases}
+    chosen = case_config(config, cases[point["case"]])
+    found = measured(chosen, point["depth"], seeded(chosen, key=key))
     return {name: found[name] for name in _KEPT}

@@ -1,8 +1,10 @@
-"""The experiments' common ground: networks, their start, and data."""
+"""The experiments' common ground: networks, their start and their trend, and data."""
 
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -10,11 +12,22 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ... import datasets
-from ...checks import require_known as require
+from ...checks import require_known
 from ...residual import OneLayer, ResNet
+from ...statistics import trend_and_noise
+
+__all__ = [
+    "layers",
+    "matrices",
+    "network",
+    "pairs",
+    "sized",
+    "smoothed",
+    "split_factor",
+]
 
 DELTAS = ("shared", "layer")
-DATA = ("flow", "mnist")
+WIDTHS = {"flow": 10, "mnist": 25}  # of the network, for each data set
 OPTIMISERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "adam": optax.adam,
     "sgd": optax.sgd,
@@ -39,7 +52,7 @@ def network(
     the "xavier-depth" of the public code. `draws` holds standard normal numbers,
     `width + 2` rows a layer. Source: `cohen2021`.
     """
-    require("delta", delta, DELTAS)
+    require_known("delta", delta, DELTAS)
     depth, rows, width = draws.shape
     if rows != width + 2:
         raise ValueError(f"draws must be (depth, width + 2, width): got {draws.shape}.")
@@ -82,12 +95,50 @@ def matrices(model: ResNet) -> Float[Array, "depth width width"]:
     return split_factor(model)[0][:, None, None] * layers(model).weight
 
 
+def sized(model: ResNet) -> ResNet:
+    r"""With a $\delta_k$ for each layer, its inner factor (`split_factor`) in $A_k$ and
+    $b_k$, the outer one before the layer."""
+    if model.absolute:
+        return model
+    block = layers(model)
+    inner, outer = split_factor(model)
+    inside = (inner[:, None, None] * block.weight, inner[:, None] * block.bias)
+    block = eqx.tree_at(lambda b: (b.weight, b.bias), block, inside)
+    return eqx.tree_at(lambda m: (m.block, m.scale), model, (block, outer))
+
+
+def smoothed(model: ResNet, window: float = 0.1, *, by_sign: bool = False) -> ResNet:
+    r"""The network `sized`, its matrices and biases replaced by their trend.
+
+    With `by_sign` a layer of positive $\delta_k$ is averaged over the positive ones
+    among its neighbours, and one of negative $\delta_k$ over the negative ones.
+    """
+    model = sized(model)
+    positive = model.steps > 0 if by_sign else jnp.ones(model.depth, bool)
+
+    def average(layers: Float[Array, "depth ..."]) -> Float[Array, "depth ..."]:
+        own = positive.reshape(-1, *(1,) * (layers.ndim - 1))
+        means = []
+        # Masks and not a selection: how many layers are positive is known only when the
+        # program runs, and its arrays need a fixed shape. The mean over those of a mask
+        # is the moving average with zeros for the others, over that of the mask itself.
+        for mask in (own.astype(layers.dtype), (~own).astype(layers.dtype)):
+            total, share = (
+                trend_and_noise(a, window)[0] for a in (mask * layers, mask)
+            )
+            # a layer outside the mask may have none of it near: not used, but 0/0
+            means.append(total / jnp.where(mask > 0, share, 1))
+        return jnp.where(own, *means)
+
+    return eqx.tree_at(lambda m: m.block, model, jax.tree.map(average, model.block))
+
+
 def pairs(name: str, train: int, test: int, *, key: PRNGKeyArray) -> Sets:
     """`train` and `test` examples of the synthetic set, or of embedded MNIST.
 
     MNIST examples are drawn without replacement from its training and test set.
     """
-    require("data", name, DATA)
+    require_known("data", name, WIDTHS)
     if name == "flow":
         x, y = datasets.flow_pairs(train + test, key=key)
         return (x[:train], y[:train]), (x[train:], y[train:])

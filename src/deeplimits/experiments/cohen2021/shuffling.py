@@ -1,107 +1,50 @@
-"""The defect of shuffling through views: what survives, and what it does."""
-
-import dataclasses
+"""How batches are shuffled: as they should be, and as by the public code."""
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
-import xarray as xr
-from jaxtyping import Array, Int, PRNGKeyArray
-from tqdm import tqdm
+from jaxtyping import Array, Int, Key, PRNGKeyArray
 
-from ... import files
-from . import setting
-from .fitting import orders
-from .scaling import Scaling, measured_row, seeded
+from ... import epochs as library
+from ...checks import require_known
 
-ROWS = ("examples", "batches", "views", "views kept")
-_KEPT = ("delta", "max_A", "root_squares_A", "train_loss", "test_loss", "epochs")
+__all__ = ["SHUFFLES", "shuffled_orders", "shuffled_views"]
+
+SHUFFLES = (*library.SHUFFLES, "views")
 
 
-@dataclasses.dataclass(frozen=True)
-class Shuffling:
-    """Ours, with the batches and the stopping rule of the tanh networks.
+def shuffled_orders(
+    n: int, size: int, epochs: int, how: str, *, key: PRNGKeyArray
+) -> library.Orders:
+    """`deeplimits.epochs.orders`, and `how="views"`: as `"batches"`, but with the
+    defect of `shuffled_views`, epoch after epoch."""
+    require_known("shuffling", how, SHUFFLES)
+    if how != "views":
+        return library.orders(n, size, epochs, how, key=key)
+    batches = jnp.asarray(library.consecutive_batches(n, size))
+    return batches[shuffled_views(jnp.arange(len(batches)), jr.split(key, epochs))]
 
-    "views" starts every depth from whole data; "views kept" goes on with what the
-    depth before has left, as a script does whose data live in one tensor.
+
+def shuffled_views(
+    rows: Int[Array, " rows"], keys: Key[Array, " epochs"]
+) -> Int[Array, "epochs rows"]:
+    r"""What becomes of `rows` that Fisher and Yates shuffle in place through views.
+
+    To swap rows $i$ and $j$, row $i$ is overwritten with row $j$; then row $j$ with
+    what was row $i$, but that is a *view*, which by now holds row $j$. Nothing is
+    swapped, and each step may lose a row: `numpy.random.shuffle` on a PyTorch tensor.
     """
+    last = rows.shape[0] - 1
 
-    rows: tuple[str, ...] = ROWS
-    depths: tuple[int, ...] = (16, 32, 64, 128, 256)
-    seeds: int = 5
-    epochs: int = 10
-    counted: int = 40
-    batch: int = 32
-    train: int = 1024
-    test: int = 256
+    def shuffle(rows, key):
+        draws = jr.uniform(key, (last,))
 
+        def swap(m, rows):
+            i = last - m
+            j = jnp.floor(draws[m] * (i + 1)).astype(int)
+            return rows.at[i].set(rows[j])
 
-def shuffling(
-    config: Shuffling, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
-    """Distinct examples seen in each epoch, and norms of the weights by shuffling."""
-    for row in config.rows:
-        setting.require("shuffling", row, ROWS)
-    found = [_one(config, row, key, scratch, progress) for row in config.rows]
-    names = {name: ("shuffle", "depth", "seed") for name in _KEPT}
-    variables = {
-        name: (dims, np.array([[depth[name] for depth in row] for row in found]))
-        for name, dims in names.items()
-    }
-    counts = [_distinct(config, how.split()[0], key) for how in config.rows]
-    variables["distinct"] = (("shuffle", "seed", "epoch"), np.array(counts))
-    return xr.Dataset(
-        variables,
-        {
-            "shuffle": list(config.rows),
-            "depth": list(config.depths),
-            "seed": np.arange(config.seeds),
-            "epoch": np.arange(1, config.counted + 1),
-        },
-    )
+        rows = jax.lax.fori_loop(0, last, swap, rows)
+        return rows, rows
 
-
-def _distinct(config: Shuffling, how: str, key) -> Int[np.ndarray, "seeds epochs"]:
-    sizes = (config.train, config.batch, config.counted, how)
-    keys = jr.split(key, config.seeds)
-    seen = jax.vmap(lambda k: orders(*sizes, key=k))(keys)
-    rows = np.asarray(seen).reshape(config.seeds, config.counted, -1)
-    return np.array([[len(np.unique(epoch)) for epoch in seed] for seed in rows])
-
-
-def _one(config: Shuffling, row: str, key, scratch, progress) -> list[dict]:
-    how, kept = row.split()[0], row.endswith("kept")
-    # every depth may use all epochs: enough shuffles for all of them
-    rounds = config.epochs * (len(config.depths) if kept else 1)
-    chosen = Scaling(
-        shuffle=how,
-        depths=config.depths,
-        seeds=config.seeds,
-        epochs=rounds,
-        batch=config.batch,
-        train=config.train,
-        test=config.test,
-    )
-    seeds = seeded(chosen, max(config.depths), key=key)
-    short = dataclasses.replace(chosen, epochs=config.epochs)
-    start, found = np.zeros(config.seeds, int), []
-    for depth in tqdm(config.depths, row, disable=not progress):
-        part = seeds._replace(batches=_window(seeds.batches, start, config.epochs))
-
-        def compute(depth=depth, part=part):
-            values = measured_row(short, depth, part)
-            return {name: values[name] for name in _KEPT}
-
-        name = f"{row.replace(' ', '-')}-{depth}"
-        found.append(files.kept(scratch, name, compute))
-        if kept:
-            start = start + found[-1]["epochs"]
-    return found
-
-
-def _window(batches: Array, start: np.ndarray, epochs: int) -> Array:
-    """The `epochs` of each seed that follow its own `start`."""
-    return jnp.stack(
-        [rows[i : i + epochs] for rows, i in zip(batches, start, strict=True)]
-    )
+    return jax.lax.scan(shuffle, rows, keys)[1]

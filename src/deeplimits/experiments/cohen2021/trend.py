@@ -9,29 +9,24 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.interpolate import make_interp_spline
-from tqdm import tqdm
 
-from ... import files
+from ...checks import require_positive, require_room
 from ...devices import over_devices
 from ...losses import mean_square_entry
 from ...residual import OneLayer, ResNet
-from . import setting
-from .scaling import Scaling, Seeds, seeded, sized, smoothed, trained
+from ..registry import experiment
+from ..runner import Point, Runner
+from .runs import AbstractTraining, Seeds, require_training, shared_seeds, trained
+from .setting import WIDTHS, layers, sized, smoothed
+
+__all__ = ["Trend", "shared_trend"]
 
 _PARTS = ("weight", "bias")
-_KEPT = (
-    "train_loss",
-    "moving_loss",
-    "sign_loss",
-    "shared_loss",
-    "gap",
-    "positive",
-    "epochs",
-)
+_SCALARS = ("train_loss", "moving_loss", "sign_loss", "positive", "epochs")
 
 
-@dataclasses.dataclass(frozen=True)
-class Trend(Scaling):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trend(AbstractTraining):
     r"""The trend is the mean over the networks of the depths in a window of
     $L^{\beta - 1}$ times the cumulative sum, on `bins` intervals of depth-time. The
     last window is that of the public code; the first is ours."""
@@ -45,15 +40,23 @@ class Trend(Scaling):
     bins: int = 500
 
     def __post_init__(self):
-        if not all(w and set(w) <= set(self.depths) for w in self.windows):
-            raise ValueError(
-                f"windows must hold some of the depths {self.depths}: {self.windows}."
-            )
+        require_training(self)
+        require_positive(self, "bins")
+        width = WIDTHS[self.data]
+        entries = len(self.depths) * (self.bins + 1) * width * (width + 1)
+        require_room(8 * self.seeds * entries)
+        if not 0 <= self.beta <= 1:
+            raise ValueError(f"beta must lie in [0, 1]: got {self.beta}.")
+        for window in self.windows or ((),):
+            known = isinstance(window, tuple | list) and window
+            if not known or any(depth not in self.depths for depth in window):
+                raise ValueError(
+                    f"windows must hold some of the depths {self.depths}: got "
+                    f"{self.windows}."
+                )
 
 
-def shared_trend(
-    config: Trend, *, key: PRNGKeyArray, scratch=None, progress=False
-) -> xr.Dataset:
+def shared_trend(config: Trend, run: Runner) -> xr.Dataset:
     r"""Training loss of the trained weights, of their own moving average (of all
     layers, and `sign_loss` of those of each sign apart), and of the trend that the
     networks of several depths share. `positive` is the share of positive $\delta_k$.
@@ -62,55 +65,120 @@ def shared_trend(
     $L^{\beta - 1} \sum_{j \le sL} (A_j, b_j)$ from the shared one, relative to the
     largest norm of that. Networks enter as `sized` makes them.
     """
-    setting.require("optimiser", config.optimiser, setting.OPTIMISERS)
-    seeds = seeded(config, max(config.depths), key=key)
-    found, paths = {}, {}
-    for depth in tqdm(config.depths, disable=not progress):
-        cut = seeds._replace(draws=seeds.draws[:, :depth])
-        compute = partial(_fitted, config, cut)
-        found[depth] = files.kept(scratch, f"depth-{depth}", compute)
-        paths[depth] = [_path(config, found[depth][part]) for part in _PARTS]
-    shared = [
-        [np.mean([paths[depth][i] for depth in window], axis=0) for i in range(2)]
-        for window in config.windows
-    ]
-    for depth, row in found.items():
-        layers = [[_layers(config, part, depth) for part in mean] for mean in shared]
-        losses = [_losses(config, pair, row["steps"], seeds.train) for pair in layers]
-        row["shared_loss"] = np.stack(losses, axis=1)
-        row["gap"] = np.stack([_gap(paths[depth], mean) for mean in shared], axis=1)
-    dims = ("depth", "seed", "window")
-    values = {key: np.stack([row[key] for row in found.values()]) for key in _KEPT}
-    return xr.Dataset(
-        {key: (dims[: value.ndim], value) for key, value in values.items()},
-        {
-            "depth": list(config.depths),
-            "seed": np.arange(config.seeds),
-            "window": [f"{min(w)} to {max(w)}" for w in config.windows],
-        },
+    depths = {"depth": config.depths}
+    own = run.each("trained", depths, _fitted, shared=shared_seeds)
+    compare = partial(_against_shared, own)
+    shared = run.each("shared", depths, compare, shared=shared_seeds)
+    return xr.merge([own[list(_SCALARS)], shared]).assign_coords(
+        seed=np.arange(config.seeds),
+        window=[f"{min(w)} to {max(w)}" for w in config.windows],
+    )
+
+
+_BOOK = {"depths": (64, 128, 256, 512), "windows": ((128, 256, 512),)}
+_SMOKE = {
+    "depths": (4, 8, 16),
+    "windows": ((8, 16),),
+    "bins": 8,
+    "seeds": 2,
+    "epochs": 2,
+    "train": 64,
+    "test": 32,
+}
+_SLOW = {"rate": 1e-3, "epochs": 100}  # Adam at a tenth of the example's rate
+_RELU = Trend(
+    activation="relu",
+    delta="layer",
+    loss=1e-2,
+    beta=0.5,
+    depths=(95, 164, 197, 237, 284, 590, 1020, 2539, 3047, 3657, 4388),
+    windows=((164, 197, 237, 284), (2539, 3047, 3657, 4388)),
+)
+
+tanh_trend = experiment(
+    "cohen2021/tanh-trend",
+    "as tanh-depth: one trend for all depths in place of the weights",
+    Trend(),
+    book=_BOOK,
+    smoke=_SMOKE,
+)(shared_trend)
+
+tanh_trend_slow = experiment(
+    "cohen2021/tanh-trend-slow",
+    "as tanh-trend, at a tenth of the learning rate",
+    Trend(**_SLOW, beta=0.45),
+    book=_BOOK,
+    smoke=_SMOKE,
+)(shared_trend)
+
+relu_trend = experiment(
+    "cohen2021/relu-trend",
+    "as relu-depth: one trend for all depths in place of the weights",
+    _RELU,
+    book=_BOOK,
+    smoke=_SMOKE,
+)(shared_trend)
+
+relu_trend_slow = experiment(
+    "cohen2021/relu-trend-slow",
+    "as relu-trend, at a tenth of the learning rate",
+    dataclasses.replace(_RELU, **_SLOW, beta=0.75),
+    book=_BOOK,
+    smoke=_SMOKE,
+)(shared_trend)
+
+
+def _fitted(config: Trend, point: Point, key: PRNGKeyArray, seeds):
+    all_layers = Seeds(**seeds)
+    cut = all_layers._replace(draws=all_layers.draws[:, : point["depth"]])
+    found = {name: np.asarray(values) for name, values in _trained(config, cut).items()}
+    paths = {name: _path(config, found[name]) for name in _PARTS}
+    dims = ("seed", "node", "row", "column")
+    return (
+        {name: ("seed", found[name]) for name in _SCALARS}
+        | {"steps": (("seed", "layer"), found["steps"])}
+        | {name: (dims[: path.ndim], path) for name, path in paths.items()}
     )
 
 
 @partial(jax.jit, static_argnums=0)
-def _fitted(config: Trend, seeds: Seeds) -> dict[str, Array]:
-    def one(seeds: Seeds) -> dict[str, Array]:
-        run = trained(config, seeds.draws.shape[0], seeds)[1]
-        model = sized(run.model)
-        block = setting.layers(model)
+def _trained(config: Trend, seeds: Seeds) -> dict[str, Array]:
+    def one(seed: Seeds) -> dict[str, Array]:
+        run = trained(config, seed)[1]
+        model, data = sized(run.model), (seed.x, seed.y)
+        by_sign = smoothed(run.model, by_sign=True)
         return {
-            "weight": block.weight,
-            "bias": block.bias,
+            "weight": layers(model).weight,
+            "bias": layers(model).bias,
             "steps": model.steps,
-            "train_loss": mean_square_entry(run.model, seeds.train),
-            "moving_loss": mean_square_entry(smoothed(run.model), seeds.train),
-            "sign_loss": mean_square_entry(
-                smoothed(run.model, by_sign=True), seeds.train
-            ),
+            "train_loss": mean_square_entry(run.model, data),
+            "moving_loss": mean_square_entry(smoothed(run.model), data),
+            "sign_loss": mean_square_entry(by_sign, data),
             "positive": jnp.mean(run.model.steps > 0),
             "epochs": run.epochs,
         }
 
     return over_devices(one)(seeds)
+
+
+def _against_shared(
+    own: xr.Dataset, config: Trend, point: Point, key: PRNGKeyArray, seeds
+):
+    """The networks of one depth with the trend of each window in place of theirs."""
+    depth = point["depth"]
+    here = own.sel(depth=depth)
+    paths = [here[name].values for name in _PARTS]
+    steps = here["steps"].values[:, :depth]  # deeper networks have more
+    losses, gaps = [], []
+    for window in config.windows:
+        there = own.sel(depth=list(window))
+        means = [there[name].values.mean(0) for name in _PARTS]
+        arrays = [_layers(config, mean, depth) for mean in means]
+        arrays = [a.astype(seeds["x"].dtype) for a in (*arrays, steps)]
+        losses.append(_losses(config, *arrays, (seeds["x"], seeds["y"])))
+        gaps.append(_gap(paths, means))
+    found = {"shared_loss": losses, "gap": gaps}
+    return {n: (("seed", "window"), np.stack(a, axis=1)) for n, a in found.items()}
 
 
 def _resampled(values: np.ndarray, intervals: int) -> np.ndarray:
@@ -140,14 +208,12 @@ def _gap(paths: list[np.ndarray], means: list[np.ndarray]) -> np.ndarray:
     return largest(apart) / largest(means)
 
 
-def _losses(
-    config: Trend, layers: list[np.ndarray], steps: np.ndarray, data
-) -> Float[Array, " seeds"]:
+@partial(jax.jit, static_argnums=0)
+def _losses(config: Trend, weight, bias, steps, data) -> Float[Array, " seeds"]:
     """The losses of the networks with these layers and signed steps, one a seed."""
 
     def one(weight, bias, steps, data):
         block = OneLayer(weight, bias, activation=config.activation)
         return mean_square_entry(ResNet(block, scale=steps, beta=0.0), data)
 
-    arrays = (jnp.asarray(a, data[0].dtype) for a in (*layers, steps))
-    return jax.jit(jax.vmap(one))(*arrays, data)
+    return jax.vmap(one)(weight, bias, steps, data)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from ...checks import require_at_least, require_positive, require_room
 from ...initialisation import fractional_noise
+from ...intervals import Interval, Kind
 from ..registry import experiment
 from ..runner import Point, Runner
 from . import digits, setting
@@ -89,11 +90,11 @@ def regions(dataset: xr.Dataset, mild: float = 0.4) -> dict[str, np.ndarray]:
     return {name: accuracy.values[part] for name, part in parts.items()}
 
 
-def accuracy_gain(dataset: xr.Dataset) -> tuple[float, float, float]:
+def accuracy_gain(dataset: xr.Dataset) -> Interval:
     """The mean accuracy inside less that outside (see `regions`), and Welch's
     interval, as if cells were drawn at random."""
     cells = regions(dataset)
     found = stats.ttest_ind(cells["inside"], cells["outside"], equal_var=False)
     gain = cells["inside"].mean() - cells["outside"].mean()
     interval = found.confidence_interval()
-    return float(gain), float(interval.low), float(interval.high)
+    return Interval(gain, interval.low, interval.high, Kind.CASES)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
 from ...checks import require_at_least, require_positive, require_room
+from ...intervals import Interval
 from ...statistics import mean_interval
 from ..registry import experiment
 from ..runner import Point, Runner
@@ -87,7 +88,7 @@ def mean_square(depth: ArrayLike, beta: float) -> np.ndarray:
 
 def versus_identity(
     dataset: xr.Dataset, config: Identity, *, model: str, start: str, quantity: str
-) -> tuple[float, float, float]:
+) -> Interval:
     """The mean of a square over the draws, over what the identity says for res-3: the
     ratio, and Student's interval of five standard errors."""
     samples = dataset["square"].sel(model=model, start=start, quantity=quantity)

@@ -1,0 +1,173 @@
+"""Training by epochs until the loss is small: one compiled program."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from .checks import require_at_least, require_finite, require_known
+from .losses import Loss
+
+Orders = Int[Array, "epochs batches size"]
+
+SHUFFLES = ("examples", "batches")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stopping:
+    """Stop once the mean loss of an epoch is below `loss`, or once it has not improved
+    on its best by the share `improvement` for `patience` epochs, or after `epochs`.
+
+    Raises `ValueError` unless `epochs` and `patience` are positive, `loss` is not
+    negative, `improvement` lies in $[0, 1)$, and all are finite.
+    """
+
+    loss: float = 1e-3
+    epochs: int = 10
+    patience: int = 5
+    improvement: float = 0.01
+
+    def __post_init__(self):
+        require_at_least(1, self, "epochs", "patience")
+        require_at_least(0, self, "loss", "improvement")
+        if self.improvement >= 1:
+            raise ValueError(f"improvement must be below 1: got {self.improvement}.")
+
+
+class Fit(NamedTuple):
+    """What `fit` returns: the model, the mean loss of each epoch (NaN after the last),
+    the number of epochs, and whether the loss fell below that of the rule."""
+
+    model: Any
+    losses: Float[Array, " epochs"]
+    epochs: Int[Array, ""]
+    reached: Bool[Array, ""]
+
+
+class _State(NamedTuple):
+    params: PyTree
+    optimiser: PyTree
+    losses: Float[Array, " epochs"]
+    epoch: Int[Array, ""]
+    best: Float[Array, ""]
+    waited: Int[Array, ""]
+
+
+def fit(
+    model: Any,
+    data: PyTree,
+    batches: Orders,
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    rule: Stopping,
+) -> Fit:
+    """Train on `batches` of the data, epoch after epoch, until the `rule` says so.
+
+    `batches` names the examples of each batch of each epoch (see `orders`), for as many
+    epochs as the rule allows, or more. It may all be compiled, and mapped over seeds. A
+    loss that is not finite stops it, too. Raises `ValueError` for too few epochs of
+    batches, and for weights or data that are not finite.
+    """
+    if len(batches) < rule.epochs:
+        raise ValueError(
+            f"there are batches for {len(batches)} epochs: the rule allows "
+            f"{rule.epochs}."
+        )
+    require_finite("model", model)
+    require_finite("data", data)
+    params, fixed = eqx.partition(model, eqx.is_inexact_array)
+
+    def update(carry, chosen):
+        params, state = carry
+        part = jax.tree.map(lambda a: a[chosen], data)
+
+        def objective(params):
+            return loss(eqx.combine(params, fixed), part, None)
+
+        value, grads = jax.value_and_grad(objective)(params)
+        changes, state = optimiser.update(grads, state, params)
+        return (eqx.apply_updates(params, changes), state), value
+
+    def epoch(state: _State) -> _State:
+        carry = (state.params, state.optimiser)
+        carry, values = jax.lax.scan(update, carry, batches[state.epoch])
+        return _after(state, carry, values.mean(), rule)
+
+    # A scan would go through all epochs that the rule allows; the loop ends at the last
+    # that is needed. Mapped over seeds it goes on while any of them needs one more, and
+    # JAX gives those that have stopped their old state back: they hold still.
+    state = jax.lax.while_loop(
+        lambda state: _unfinished(state, rule),
+        epoch,
+        _start(params, optimiser, len(batches)),
+    )
+    small = _last(state) < rule.loss
+    return Fit(eqx.combine(state.params, fixed), state.losses, state.epoch, small)
+
+
+def _start(params: PyTree, optimiser: Any, epochs: int) -> _State:
+    dtype = jax.tree.leaves(params)[0].dtype
+    losses, zero = jnp.full(epochs, jnp.nan, dtype), jnp.zeros((), int)
+    best = jnp.full((), jnp.inf, dtype)
+    return _State(params, optimiser.init(params), losses, zero, best, zero)
+
+
+def _after(state: _State, carry: Any, mean: Array, rule: Stopping) -> _State:
+    params, inner = carry
+    better = mean < (1 - rule.improvement) * state.best
+    return _State(
+        params,
+        inner,
+        state.losses.at[state.epoch].set(mean),
+        state.epoch + 1,
+        jnp.where(better, mean, state.best),
+        jnp.where(better, 0, state.waited + 1),
+    )
+
+
+def _last(state: _State) -> Float[Array, ""]:
+    return jnp.where(state.epoch > 0, state.losses[state.epoch - 1], jnp.inf)
+
+
+def _unfinished(state: _State, rule: Stopping) -> Bool[Array, ""]:
+    small = _last(state) < rule.loss
+    broken = (state.epoch > 0) & ~jnp.isfinite(_last(state))
+    # nobody waits longer than all epochs: a patience beyond them may be no int32
+    tired = state.waited >= min(rule.patience, rule.epochs)
+    return (state.epoch < rule.epochs) & ~small & ~broken & ~tired
+
+
+def orders(
+    n: int, size: int, epochs: int, how: str = "examples", *, key: PRNGKeyArray
+) -> Orders:
+    """Which of `n` examples each batch of each epoch holds.
+
+    `how="examples"` deals them all anew in every epoch; `"batches"` composes the
+    batches once, of neighbours, and shuffles their order. What does not fill a batch
+    is left out. Raises `ValueError` for sizes that are not positive, for a batch larger
+    than `n`, and for an unknown `how`.
+    """
+    require_known("shuffling", how, SHUFFLES)
+    if epochs < 1:
+        raise ValueError(f"epochs must be positive: got {epochs}.")
+    composed, keys = consecutive_batches(n, size), jr.split(key, epochs)
+    if how == "batches":
+        return jax.vmap(lambda k: jr.permutation(k, composed))(keys)
+    dealt = jax.vmap(lambda k: jr.permutation(k, n))(keys)
+    return dealt[:, : composed.size].reshape(epochs, *composed.shape)
+
+
+def consecutive_batches(n: int, size: int) -> Int[np.ndarray, "batches size"]:
+    r"""Whole batches of neighbours: $0, \dots, n - 1$ in rows of `size`.
+
+    Raises `ValueError` unless a batch holds between 1 and `n` examples.
+    """
+    if not 0 < size <= n:
+        raise ValueError(f"a batch holds between 1 and {n} examples: got {size}.")
+    return np.arange(n - n % size).reshape(-1, size)
