@@ -1,18 +1,29 @@
 """Laws of networks at initialisation: exact identities, exponents, presets."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+import xarray as xr
 from conftest import assert_mean
 
-from deeplimits import datasets, experiments, initialisation
-from deeplimits.experiments import marion2025
-from deeplimits.experiments.marion2025 import setting, trained
-from deeplimits.experiments.marion2025.depth import _network as network
+from deeplimits import datasets, experiments, initialisation, results
+from deeplimits.experiments.marion2025 import (
+    accuracy,
+    critical,
+    depth,
+    digits,
+    histogram,
+    identity,
+    limits,
+    setting,
+    trained,
+)
 from deeplimits.residual import ResNet, TwoLayer
 
 
@@ -44,12 +55,43 @@ def test_mean_squares_are_exact_at_finite_depth(law, m):
 
 def test_res1_has_no_identity():
     """A negative state never moves; the growth of a positive one is bounded."""
-    config = marion2025.Identity(depth=8, width=4, draws=4096)
-    found = marion2025.identity(config, key=jr.key(1))["square"]
-    res1 = found.sel(model="res-1", quantity="state")
+    config = identity.Identity(depth=8, width=4, draws=4096)
+    found = identity.mean_squares.run(config, key=jr.key(1))
+    res1 = found["square"].sel(model="res-1", quantity="state")
     assert float(abs(res1.sel(start="negative") - 1).max()) < 1e-6
     mean = float(res1.sel(start="positive").mean())
     assert 1.1 * (1 + 1 / 16) ** 8 < mean < (1 + 1 / 8) ** 8
+    chosen = {"model": "res-1", "start": "positive", "quantity": "state"}
+    ratio = identity.versus_identity(found, config, **chosen)
+    assert ratio.value == pytest.approx(mean / (1 + 1 / 16) ** 8)
+    assert ratio.low > 1.1
+
+
+def test_mean_square_is_what_the_layers_multiply_to():
+    for beta in (0.25, 0.5, 1.0):
+        found = identity.mean_square([2, 5], beta)
+        for L, value in zip((2, 5), found, strict=True):
+            product = np.prod(np.full(L, 1 + L ** (-2 * beta) / 2))
+            assert value == pytest.approx(product - 1, rel=1e-12)
+
+
+@pytest.mark.parametrize("quantity", identity.QUANTITIES)
+def test_squares_are_compared_with_the_identity_of_their_quantity(quantity):
+    """Draws at one half, once and twice the exact mean: their mean is 7/6 of it, and
+    Student's interval of five standard errors is symmetric."""
+    config = identity.Identity(depth=4, width=3, beta=0.5)
+    exact = (1 + 1 / 8) ** 4 - (1 if quantity.endswith("change") else 0)
+    dims = ("model", "start", "draw", "quantity")
+    values = exact * np.tile([0.5, 1.0, 2.0], 2000).reshape(1, 1, -1, 1)
+    labels = {"model": ["res-3"], "start": ["positive"], "quantity": [quantity]}
+    dataset = xr.Dataset({"square": (dims, values)}, labels)
+    found = identity.versus_identity(
+        dataset, config, model="res-3", start="positive", quantity=quantity
+    )
+    half = 5 * np.std([0.5, 1.0, 2.0]) / 6000**0.5
+    np.testing.assert_allclose(found.value, 7 / 6, rtol=1e-10)
+    np.testing.assert_allclose(found.low, 7 / 6 - half, rtol=1e-3)
+    np.testing.assert_allclose(found.high, 7 / 6 + half, rtol=1e-3)
 
 
 def test_ratios_are_those_of_a_plain_loop():
@@ -75,20 +117,75 @@ def test_ratios_are_those_of_a_plain_loop():
 
 
 def test_padded_layers_change_nothing():
-    config = marion2025.Depth(depths=(3, 8), betas=(0.5,), width=4)
-    block, steps, h, _ = network(config, 3, jr.key(3))
+    config = depth.Depth(depths=(3, 8), betas=(0.5,), width=4)
+    block, steps, h, _ = depth._network(config, 3, jr.key(3))
     short = jax.tree.map(lambda w: w[:3], block)
     full = ResNet(block, beta=0.0, scale=steps[0])(h)
     np.testing.assert_allclose(full, ResNet(short, beta=0.5)(h), rtol=1e-10)
 
 
+def power_laws(exponent):
+    """Ratios of ten repetitions, groups of two of which have one root mean square."""
+    depths = np.array([10, 100, 200, 400, 800])
+    pairs = np.tile([0.6, 0.8], 5)  # 0.36 + 0.64: the mean of the squares is one half
+    values = depths[:, None] ** exponent * pairs
+    values[0] = 7.0  # below the window
+    quantities = np.stack([values, 2 * values], axis=-1)[:, :, None]
+    dims = ("depth", "repetition", "beta", "quantity")
+    labels = {"depth": depths, "beta": [0.5], "quantity": list(setting.QUANTITIES)}
+    return xr.Dataset({"ratio": (dims, quantities)}, labels)
+
+
+def test_slope_of_a_power_law():
+    dataset = power_laws(-0.75)
+    for quantity in setting.QUANTITIES:
+        found = depth.slope(dataset, 0.5, quantity)
+        np.testing.assert_allclose(found.numbers, -0.75, atol=1e-12)
+    root = depth.root_mean_square(dataset, "gradient").sel(beta=0.5, depth=400)
+    np.testing.assert_allclose(root, 2 * 400**-0.75 * 0.5**0.5)
+
+
+def test_slope_has_an_interval_over_groups():
+    """One group has another exponent: by hand, Student's interval of five slopes."""
+    dataset = power_laws(-1.0)
+    other = dataset["depth"] ** 1.0
+    dataset["ratio"][:, :2] = dataset["ratio"][:, :2] * other
+    found = depth.slope(dataset, 0.5, "state")
+    half = 2.7764451 * np.std([0, -1, -1, -1, -1], ddof=1) / 5**0.5
+    expected = [-0.8, -0.8 - half, -0.8 + half]
+    np.testing.assert_allclose(found.numbers, expected, rtol=1e-6)
+
+
+def test_groups_are_of_equal_size_and_in_order():
+    samples = np.array([[1.0], [3.0], [5.0], [7.0], [0.0], [2.0]])
+    means = setting.group_means(samples, 3)
+    np.testing.assert_array_equal(means, [[2.0], [6.0], [1.0]])
+
+
+def test_errors_of_the_limits_are_root_mean_squares_of_groups():
+    values = np.array([[3.0, 4.0, 1.0, 7.0], [6.0, 8.0, 0.0, 2.0]])[:, :, None]
+    labels = {"limit": ["sde", "ode"], "depth": [8]}
+    dataset = xr.Dataset({"error": (("limit", "draw", "depth"), values)}, labels)
+    found = limits.root_mean_squares(dataset, groups=2)
+    np.testing.assert_allclose(found["sde"], [[12.5**0.5], [5.0]])
+    np.testing.assert_allclose(found["ode"], [[50**0.5], [2**0.5]])
+
+
 def test_the_critical_law_is_lognormal():
-    config = marion2025.Histogram(width=5, depth=400, draws=2000)
-    found = marion2025.histogram(config, key=jr.key(4))
-    mean, variance = marion2025.lognormal(5)
+    config = histogram.Histogram(width=5, depth=400, draws=2000)
+    found = histogram.growth_histogram.run(config, key=jr.key(4))
+    mean, variance = histogram.lognormal(5)
     logs = 2 * np.log(found["state"].values)
     assert_mean(logs, mean)
     assert_mean((logs - logs.mean()) ** 2, variance)
+    assert 1 in histogram.spread(found["state"], 5)
+
+
+def test_spread_of_a_law_that_is_twice_as_wide():
+    q = 8  # of variance 2/q = 1/4: logarithms of the square at 1/2 from their mean
+    logs = 3.0 + 2 * np.tile([-0.5, 0.5], 100)
+    found = histogram.spread(np.exp(logs / 2), q)
+    np.testing.assert_allclose(found.numbers, 4.0)
 
 
 @pytest.mark.parametrize("model", setting.MODELS)
@@ -108,7 +205,7 @@ def test_first_order_is_the_mean_square_of_the_sum(model, hurst):
         return jnp.sum(jnp.einsum("kij,kj->i", V, inside) ** 2)
 
     samples = jax.vmap(square)(jr.split(jr.key(5), 20_000))
-    assert_mean(samples, marion2025.first_order(model, hurst, 9) * float(h @ h))
+    assert_mean(samples, critical.first_order(model, hurst, 9) * float(h @ h))
 
 
 @pytest.mark.parametrize(
@@ -121,29 +218,29 @@ def test_first_order_is_the_mean_square_of_the_sum(model, hurst):
     ],
 )
 def test_first_order_exponents(model, hurst, expected):
-    found = marion2025.first_order_exponent(model, hurst, (2**14, 2**16))
+    found = critical.first_order_exponent(model, hurst, (2**14, 2**16))
     assert found == pytest.approx(expected, abs=0.03)
 
 
 def test_crossing_of_two_power_laws():
     """Curves that are straight in beta cross at the exponent of their growth."""
-    config = marion2025.Critical(hursts=(0.7,), depths=(16, 64))
+    config = critical.Critical(hursts=(0.7,), depths=(16, 64))
     betas = np.asarray(config.betas)
     rows = np.stack([(0.7 - betas) * np.log10(L) for L in (16, 64)])
-    dataset = marion2025.critical(
+    dataset = critical.critical_exponent.run(
         replace(config, networks=8, width=2, points=1), key=jr.key(6)
     )
     dataset["log_ratio"][:] = rows[None, None]
-    [found] = marion2025.crossing(dataset)
-    np.testing.assert_allclose(found.numbers, [0.7] * 3, atol=1e-12)
+    [found] = critical.crossing(dataset)
+    np.testing.assert_allclose(found.numbers, 0.7, atol=1e-12)
 
 
 def test_no_network_stands_still():
     """At width 1 every second normal state is negative: res-1 would not move it."""
-    config = marion2025.Critical(
+    config = critical.Critical(
         model="res-1", hursts=(0.5,), depths=(2, 4), networks=64, width=1, points=2
     )
-    found = marion2025.critical(config, key=jr.key(11))["log_ratio"]
+    found = critical.critical_exponent.run(config, key=jr.key(11))["log_ratio"]
     assert np.isfinite(found).all()
 
 
@@ -153,20 +250,60 @@ def test_overflow_counts_sixteen():
 
 
 def test_bounds_are_vacuous_for_narrow_networks():
-    assert marion2025.bounds(40, 0.1)[0] < 0 < marion2025.bounds(4000, 0.5)[0]
+    assert histogram.bounds(40, 0.1)[0] < 0 < histogram.bounds(4000, 0.5)[0]
+
+
+def test_share_within_bounds_has_its_exact_interval():
+    low, high = (bound**0.5 for bound in histogram.bounds(4000, 0.5))
+    inside, below, above = (low + high) / 2, 0.99 * low, 1.01 * high
+    found = histogram.share_within_bounds([inside] * 50, 4000, 0.5)
+    np.testing.assert_allclose(found.numbers, [1, 0.025 ** (1 / 50), 1])
+    found = histogram.share_within_bounds([inside, inside, below, above], 4000, 0.5)
+    expected = [0.5, 0.0676, 0.9324]  # as tabulated
+    np.testing.assert_allclose(found.numbers, expected, atol=1e-4)
+
+
+def test_the_ends_have_the_variance_of_their_fan_in():
+    r"""For $x$ uniform on $[0, 1]^d$, $\mathbb{E} (Ax)_i^2 = \mathbb{E}|x|^2/d$."""
+    keys = jr.split(jr.key(12), 4000)
+    h, p = jax.vmap(lambda key: setting.ends(3, 7, key=key))(keys)
+    for i in range(3):
+        assert_mean(h[:, i] ** 2, 1 / 3)
+        assert_mean(p[:, i] ** 2, 1 / 3)
+    _, p = setting.ends(500, 7, key=jr.key(13))
+    np.testing.assert_allclose(jnp.abs(p).max(), (3 / 500) ** 0.5, rtol=0.02)
+
+
+def test_the_maps_in_and_out_are_uniform_by_their_fan_in():
+    r"""All of $\pm\sqrt{3/\text{fan-in}}$ and no more, where no two sizes agree."""
+    config = trained.TrainedWeights(data="digits", depth=16, width=300, epochs=1)
+    train, _ = digits.handwritten("digits")
+    law = setting.law("uniform", length_scale=1.0)
+    model = digits.classifier(config, law, 0.5, train, key=jr.key(14))
+    for matrix, shape in ((model.encoder, (300, 64)), (model.decoder, (10, 300))):
+        assert matrix.weight.shape == shape
+        bound = (3 / shape[1]) ** 0.5
+        assert 0.99 * bound < jnp.abs(matrix.weight).max() <= bound
+        assert_mean(matrix.weight.ravel() ** 2, 1 / shape[1])
+        assert_mean(matrix.weight.ravel(), 0)
 
 
 SMALL = {"data": "digits", "depth": 32, "width": 6, "epochs": 1}
 
 
-def test_training_moves_the_matrices_and_not_the_factor():
-    config = marion2025.Trained(**SMALL)
-    train, _ = trained.handwritten("digits")
+def classifier(config):
+    """A classifier at exponent one half, and what it is trained on."""
+    train, _ = digits.handwritten("digits")
     law = setting.law("uniform", length_scale=1.0)
-    model = trained.classifier(config, law, 0.5, train, key=jr.key(8))
+    return digits.classifier(config, law, 0.5, train, key=jr.key(8)), train
+
+
+def test_training_moves_the_matrices_and_not_the_factor():
+    config = trained.TrainedWeights(**SMALL)
+    model, train = classifier(config)
     assert model.scale is not None
     np.testing.assert_allclose(model.scale, 32**-0.5)
-    run = trained.trainer(config, train, 1e-2)(model, None, key=jr.key(9)).finished()
+    run = digits.fit(config, model, train, 1e-2, key=jr.key(9)).finished()
     assert run.steps == 10  # 1,437 images in batches of 128, rounded to two halves
     np.testing.assert_array_equal(run.model.scale, model.scale)
     for part in (lambda m: m.block.outer, lambda m: m.encoder.weight):
@@ -176,22 +313,18 @@ def test_training_moves_the_matrices_and_not_the_factor():
 
 
 def test_the_learning_rate_falls_to_a_tenth_half_way():
-    config = marion2025.Trained(**SMALL)
-    train, _ = trained.handwritten("digits")
-    law = setting.law("uniform", length_scale=1.0)
-    model = trained.classifier(config, law, 0.5, train, key=jr.key(8))
-    fit = trained.trainer(config, train, 1e-2)
-    whole = fit(model, None, key=jr.key(9))
-    first = trained.trainer(replace(config, epochs=2), train, 1e-2)
-    longer = first(model, None, key=jr.key(9))
+    config = trained.TrainedWeights(**SMALL)
+    model, train = classifier(config)
+    whole = digits.fit(config, model, train, 1e-2, key=jr.key(9))
+    longer = replace(config, epochs=2)
+    longer = digits.fit(longer, model, train, 1e-2, key=jr.key(9))
     np.testing.assert_allclose(longer.losses[:6], whole.losses[:6], rtol=1e-8)
     assert np.abs(longer.losses[6:10] - whole.losses[6:10]).min() > 1e-4
 
 
 def test_without_a_learning_rate_nothing_changes():
-    found = marion2025.trained_weights(
-        marion2025.Trained(**SMALL, rate=0.0), key=jr.key(10)
-    )
+    config = trained.TrainedWeights(**SMALL, rate=0.0)
+    found = trained.trained_weights.run(config, key=jr.key(10))
     for name in ("weight", "regularity", "roughness", "accuracy"):
         before, after = (found[name].sel(time=time) for time in ("before", "after"))
         np.testing.assert_array_equal(before, after)
@@ -199,6 +332,29 @@ def test_without_a_learning_rate_nothing_changes():
     hurst = found["regularity"].sel(time="before", bound="value").values
     assert hurst[0] > 1.5  # smooth, and two independent ones
     np.testing.assert_allclose(hurst[1:], 0.5, atol=0.15)
+
+
+def test_the_accuracy_gained_is_that_of_the_best_rate_on_either_side():
+    axis = [0.1, 0.5, 0.9]
+    best = np.array([[0.9, 0.8, 0.7], [0.3, 0.8, 0.6], [0.1, 0.5, 0.8]])
+    both = np.stack([best, best - 0.1], axis=-1)
+    both[1] = both[1, :, ::-1]  # another rate is the best
+    labels = {"hurst": axis, "beta": axis}
+    dataset = xr.Dataset({"accuracy": (("hurst", "beta", "rate"), both)}, labels)
+    dataset = dataset.transpose("beta", "rate", "hurst")
+    cells = accuracy.regions(dataset)
+    assert sorted(cells["inside"]) == [0.6, 0.7, 0.8, 0.8, 0.8, 0.9]
+    assert sorted(cells["outside"]) == [0.1, 0.3, 0.5]
+    assert cells["near"].size == 0
+    assert accuracy.regions(dataset, mild=0.5)["near"].tolist() == [0.3, 0.5]
+    gain = accuracy.accuracy_gain(dataset)
+    # Welch: half-width t(f) (s1/n1 + s2/n2)^1/2, with f by Satterthwaite
+    parts = [np.var(cells[k], ddof=1) / len(cells[k]) for k in ("inside", "outside")]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 5 + parts[1] ** 2 / 2)
+    assert freedom == pytest.approx(2.5508, abs=1e-3)
+    half = 3.5243 * sum(parts) ** 0.5
+    expected = 23 / 30 - 0.3 + np.array([0, -half, half])
+    np.testing.assert_allclose(gain.numbers, expected, rtol=1e-3)
 
 
 def test_handwritten_images_are_rows_in_the_unit_interval(monkeypatch):
@@ -210,26 +366,59 @@ def test_handwritten_images_are_rows_in_the_unit_interval(monkeypatch):
         np.array([3], np.int32),
     )
     monkeypatch.setattr(datasets, "mnist", lambda: whole)
-    train, test = trained.handwritten("mnist")
+    train, test = digits.handwritten("mnist")
     assert train.images.shape == (2, 784)
     assert float(train.images[0, 255]) == 1.0
     np.testing.assert_array_equal(test.images[0], train.images[0])
     assert train.labels.tolist() == [3, 1]
 
 
-SMOKE = [name for name in experiments.EXPERIMENTS if name.startswith("marion2025/")]
+def test_the_sizes_of_the_data_are_those_that_the_check_knows():
+    train, test = digits.handwritten("digits")
+    assert train.images.shape == digits.SIZES["digits"]
+    assert test.images.shape == (360, 64)
 
 
-@pytest.mark.parametrize("name", SMOKE)
-def test_smoke_presets_run_resume_and_are_reproducible(name, tmp_path):
-    experiment = experiments.find(name)
-    config = experiment.preset("smoke")
-    whole = experiment.run(config, key=jr.key(7))
-    assert all(np.isfinite(v).all() for v in whole.data_vars.values())
-    assert whole.identical(experiment.run(config, key=jr.key(7), scratch=tmp_path))
-    for piece in sorted(tmp_path.iterdir())[::2]:
-        piece.unlink()
-    assert whole.identical(experiment.run(config, key=jr.key(7), scratch=tmp_path))
+def test_points_share_the_data_and_each_precision_has_its_own():
+    config = trained.TrainedWeights(**SMALL)
+    assert digits.read(config) is digits.read(config)
+    with jax.enable_x64(False):
+        assert digits.read(config)[0].images.dtype == "float32"
+    assert digits.read(config)[0].images.dtype == "float64"
+
+
+ARCHIVES = Path(__file__).resolve().parents[1] / "results" / "marion2025"
+
+
+@pytest.mark.parametrize("path", sorted(ARCHIVES.glob("*.nc")), ids=lambda p: p.stem)
+def test_archives_are_of_experiments_and_of_sizes_that_are_accepted(path):
+    """All but the accuracy map, which is smaller, at the size of `paper`."""
+    name = f"marion2025/{path.stem}"
+    found = json.loads(experiments.archive(name).attrs["config"])
+    paper = experiments.find(name).preset("paper")
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+    config = type(paper)(**fields)
+    assert results.config_json(config) == results.config_json(fields)
+    assert (config == paper) == (path.stem != "accuracy-map")
+
+
+def test_heavy_tails_are_those_of_the_outer_matrix_alone():
+    """The first layer, which both depths share, by hand."""
+    config = critical.Critical(
+        hursts=(0.5,), depths=(1, 2), width=3, networks=2, batch=2, tail=1.5
+    )
+    end_key, outer_key, inner_key = jr.split(jr.split(jr.key(15), 1)[0], 3)
+    outer = jr.t(outer_key, 1.5, (2 * 2 * 9,)).reshape(2, 2, 3, 3)[0]
+    inner = initialisation.fractional_noise(2, (2, 3, 3), hurst=0.5, key=inner_key)[0]
+    h = jr.normal(end_key, (2, 4, 3))
+    h = h.at[..., 0].set(jnp.abs(h[..., 0]))
+    move = jnp.einsum(
+        "nij,npj->npi", outer, jax.nn.relu(jnp.einsum("nij,npj->npi", inner, h)) / 3
+    )
+    ratio = jnp.linalg.norm(move, axis=-1) / jnp.linalg.norm(h, axis=-1)
+    found = critical.critical_exponent.run(config, key=jr.key(15))["log_ratio"]
+    found = found.sel(hurst=0.5, depth=1, beta=0.3)
+    np.testing.assert_allclose(found, jnp.log10(ratio).mean(1), rtol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -241,30 +430,30 @@ def test_smoke_presets_run_resume_and_are_reproducible(name, tmp_path):
         ),
         (lambda: setting.law("cauchy", length_scale=1.0), "unknown law 'cauchy'"),
         (
-            lambda: marion2025.critical(
-                marion2025.Critical(depths=(3, 4)), key=jr.key(0)
-            ),
-            "divide the largest",
+            lambda: setting.group_means(np.zeros((7, 2)), 2),
+            "7 samples make no 2 equal groups",
+        ),
+        (lambda: depth.Depth(law="cauchy"), "unknown law 'cauchy'"),
+        (lambda: depth.Depth(depths=(4, 0)), r"depths must be positive.*\(4, 0\)"),
+        (lambda: critical.Critical(depths=(3, 4)), r"every depth must divide 4"),
+        (lambda: limits.Limits(depths=(48,), finest=64), "every depth must divide 64"),
+        (lambda: critical.Critical(hursts=(0.5, 1.0)), "must be below 1"),
+        (
+            lambda: critical.Critical(networks=3, batch=2),
+            "networks must be a multiple of batch",
         ),
         (
-            lambda: marion2025.critical(
-                marion2025.Critical(networks=3, batch=2), key=jr.key(0)
-            ),
-            "batch must divide networks",
+            lambda: histogram.Histogram(draws=3, batch=2),
+            "draws must be a multiple of batch",
         ),
+        (lambda: digits.handwritten("svhn"), "unknown data 'svhn'; known: mnist, dig"),
+        (lambda: trained.TrainedWeights(betas=(1.0,)), "must pair up"),
+        (lambda: trained.TrainedWeights(kept=31), "at most the width 30: got 31"),
         (
-            lambda: marion2025.histogram(
-                marion2025.Histogram(draws=3, batch=2), key=jr.key(0)
-            ),
-            "batch must divide draws",
+            lambda: accuracy.AccuracyMap(data="digits", epochs=1, batch=800),
+            "a batch is at most 718, got 800",
         ),
-        (lambda: trained.handwritten("svhn"), "unknown data 'svhn'; known: mnist, dig"),
-        (
-            lambda: marion2025.trained_weights(
-                marion2025.Trained(betas=(1.0,)), key=jr.key(0)
-            ),
-            "must pair up",
-        ),
+        (lambda: accuracy.AccuracyMap(grid=10**12), r"would take 4e\+25 bytes"),
     ],
 )
 def test_errors(make, message):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from ...checks import require_known, require_multiple, require_positive, require_room
-from ...intervals import Interval
+from ...intervals import Interval, Kind
 from ...statistics import mean_interval
 from ..registry import experiment
 from ..runner import Point, Runner
@@ -105,13 +105,11 @@ def bounds(width: int, delta: float) -> tuple[float, float]:
     return float(jnp.expm1(low)), float(jnp.exp(high) + 1)
 
 
-def share_within_bounds(
-    change: ArrayLike, width: int, delta: float
-) -> tuple[float, float, float]:
+def share_within_bounds(change: ArrayLike, width: int, delta: float) -> Interval:
     r"""The share of draws of $\|h_L - h_0\|/\|h_0\|$ whose square lies within `bounds`,
     and its exact binomial interval (of Clopper and Pearson)."""
     low, high = bounds(width, delta)
     squares = np.asarray(change, float) ** 2
     inside = int(np.sum((low < squares) & (squares < high)))
     found = stats.binomtest(inside, squares.size).proportion_ci()
-    return inside / squares.size, float(found.low), float(found.high)
+    return Interval(inside / squares.size, found.low, found.high, Kind.SEEDS)

@@ -82,7 +82,7 @@ def _trained(config: TrainedWeights, point: Point, key: PRNGKeyArray):
     ).finished()
     start, end = weights = [_layers(model), _layers(run.model)]
     seen = [diagnosis.examine(each) for each in weights]
-    found = [each.regularity for each in seen]
+    exponents = [each.regularity for each in seen]
     unknown = (np.nan,) * 3  # weights that are all the same have no increments
     kept = slice(config.kept)
     return {
@@ -92,7 +92,7 @@ def _trained(config: TrainedWeights, point: Point, key: PRNGKeyArray):
         ),
         "regularity": (
             ("time", "bound"),
-            np.array([h.numbers if h else unknown for h in found]),
+            np.array([h.numbers if h else unknown for h in exponents]),
         ),
         "roughness": ("time", np.array([each.roughness for each in seen])),
         "moved": np.sqrt(np.mean((end - start) ** 2) / np.mean(start**2)),
