@@ -5,15 +5,18 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from importlib import resources
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import deeplimits
 
+ROOT = Path(__file__).resolve().parents[1]
 # Packages whose modules still bear the names of their functions.
 NOT_YET = ("deeplimits.experiments",)
 
@@ -107,3 +110,39 @@ def test_modules_come_with_their_first_use():
 
 def test_users_type_checkers_are_told_of_the_annotations():
     assert resources.files("deeplimits").joinpath("py.typed").is_file()
+
+
+def listed():
+    """The modules on the page of the library, in its order."""
+    page = (ROOT / "book" / "api.md").read_text()
+    return re.search(r"```\{api\}\n(.*?)```", page, re.DOTALL)[1].split()
+
+
+# What any module may import, and what stands beside the library of the page.
+HELPERS = {f"deeplimits.{name}" for name in ("checks", "files", "checkpoints")}
+BESIDE = {"deeplimits.cli", "deeplimits.sources", *NOT_YET}
+
+
+def imported(name):
+    """The modules of the library that a module imports, anywhere in it."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(name)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join(name.split(".")[: -node.level])
+            names = [a.name for a in node.names]
+            yield from (
+                [f"{base}.{node.module}"]
+                if node.module
+                else [f"{base}.{each}" for each in names]
+            )
+
+
+def test_every_module_is_on_the_page():
+    packages = {parent(name) for name in modules()}
+    assert set(listed()) == set(modules()) - packages - HELPERS - BESIDE
+
+
+def test_a_module_imports_only_from_those_above_it_on_the_page():
+    for place, name in enumerate(listed()):
+        found = set(imported(name)) & set(modules())
+        assert found <= {*HELPERS, *listed()[:place]}, name
