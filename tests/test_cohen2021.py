@@ -1,6 +1,5 @@
-"""Trained networks: the start, the stopping rule, the shuffling, the measures."""
+"""Trained networks: the start, the shuffling, the measures, the analysis."""
 
-import importlib
 from collections.abc import MutableSequence
 from dataclasses import replace
 
@@ -9,28 +8,30 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 import pytest
+import xarray as xr
 from conftest import assert_mean
 
-from deeplimits import experiments, statistics
+from deeplimits import datasets, experiments, statistics
 from deeplimits.continuous import OneLayerSDE, linear_flow
-from deeplimits.experiments import cohen2021
-from deeplimits.experiments.cohen2021 import fitting, setting, trend
+from deeplimits.experiments.cohen2021 import (
+    convolution,
+    defect,
+    limits,
+    robustness,
+    runs,
+    scaling,
+    setting,
+    shuffling,
+    trend,
+)
 from deeplimits.losses import mean_square_entry
 from deeplimits.residual import OneLayer, ResNet
 
 
-@pytest.fixture
-def promoting():
-    """Adam of optax raises a float to the power of its count, an integer."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def start(depth=6, width=3, **options):
     draws = jr.normal(jr.key(0), (depth, width + 2, width))
-    return cohen2021.network(draws, **options)
+    return setting.network(draws, **options)
 
 
 @pytest.mark.parametrize(
@@ -81,100 +82,6 @@ def test_gradients_balance_for_homogeneous_activations(delta):
     assert gap("tanh") > 1e-4
 
 
-def problem():
-    x = jr.normal(jr.key(1), (12, 3))
-    data = (x, 0.5 * x)
-    batches = cohen2021.orders(12, 4, 7, "examples", key=jr.key(2))
-    return start(std=3.0), data, batches
-
-
-def by_hand(model, data, batches, epochs):
-    """Adam in a plain loop."""
-    params, fixed = eqx.partition(model, eqx.is_inexact_array)
-    optimiser = optax.adam(0.05)
-    state, means = optimiser.init(params), []
-    for epoch in batches[:epochs]:
-        values = []
-        for chosen in epoch:
-            part = jax.tree.map(lambda a, c=chosen: a[c], data)
-            value, grads = jax.value_and_grad(
-                lambda p, part=part: mean_square_entry(eqx.combine(p, fixed), part)
-            )(params)
-            changes, state = optimiser.update(grads, state, params)
-            params = optax.apply_updates(params, changes)
-            values.append(float(value))
-        means.append(np.mean(values))
-    return eqx.combine(params, fixed), means
-
-
-def test_fit_is_a_plain_loop_and_stops_below_the_loss(promoting):
-    model, data, batches = problem()
-    expected, means = by_hand(model, data, batches, 3)
-    assert means[2] < min(means[:2])
-    rule = cohen2021.Stopping(loss=1.001 * means[2], epochs=7)
-    found = cohen2021.fit(
-        model, data, batches, mean_square_entry, optax.adam(0.05), rule
-    )
-    assert (int(found.epochs), bool(found.reached)) == (3, True)
-    np.testing.assert_allclose(found.losses[:3], means, rtol=1e-8)
-    assert np.isnan(found.losses[3:]).all()
-    for a, b in zip(jax.tree.leaves(found.model), jax.tree.leaves(expected)):  # noqa: B905
-        np.testing.assert_allclose(a, b, rtol=1e-6)
-
-
-def test_fit_stops_when_it_no_longer_improves():
-    model, data, batches = problem()
-    rule = cohen2021.Stopping(loss=0.0, epochs=7, patience=2, improvement=0.99)
-    found = cohen2021.fit(
-        model, data, batches, mean_square_entry, optax.sgd(1e-6), rule
-    )
-    # the first epoch improves on infinity, the next two on nothing
-    assert (int(found.epochs), bool(found.reached)) == (3, False)
-
-
-def test_fit_stops_at_a_loss_that_is_not_finite():
-    model, data, batches = problem()
-    rule = cohen2021.Stopping(loss=0.0, epochs=7)
-    found = cohen2021.fit(
-        model, data, batches, mean_square_entry, optax.sgd(1e200), rule
-    )
-    assert int(found.epochs) < 3
-    assert not bool(found.reached)
-
-
-def test_seeds_at_once_are_seeds_one_by_one(promoting):
-    model, (x, y), batches = problem()
-    rule = cohen2021.Stopping(loss=2e-2, epochs=7)
-    scales = jnp.asarray([1.0, 0.3])
-
-    def one(scale):
-        data = (x, scale * y)
-        return cohen2021.fit(
-            model, data, batches, mean_square_entry, optax.adam(0.05), rule
-        )
-
-    together = eqx.filter_vmap(one)(scales)
-    assert together.epochs[0] != together.epochs[1]
-    for i in range(2):
-        alone = one(scales[i])
-        assert int(alone.epochs) == int(together.epochs[i])
-        np.testing.assert_allclose(alone.losses, together.losses[i], rtol=1e-8)
-        np.testing.assert_allclose(
-            alone.model.block.weight, together.model.block.weight[i], rtol=1e-8
-        )
-
-
-def test_examples_are_dealt_anew_and_batches_keep_their_company():
-    dealt = cohen2021.orders(10, 3, 5, "examples", key=jr.key(3))
-    assert dealt.shape == (5, 3, 3)
-    assert all(len(np.unique(epoch)) == 9 for epoch in dealt)
-    assert len({tuple(np.ravel(epoch)) for epoch in dealt}) == 5
-    kept = cohen2021.orders(10, 3, 5, "batches", key=jr.key(3))
-    for epoch in kept:
-        np.testing.assert_array_equal(np.sort(epoch[:, 0]), [0, 3, 6])
-        np.testing.assert_array_equal(epoch - epoch[:, :1], [[0, 1, 2]] * 3)
-
-
 @MutableSequence.register
 class Views:
     """Rows of an array as PyTorch's tensors hand them out: reading gives a view."""
@@ -203,7 +110,7 @@ def test_shuffled_views_do_what_numpy_does_to_views():
             rng.shuffle(Views(rows))
             counts.append(len(np.unique(rows)))
         survivors.append(counts)
-    shuffle = jax.jit(jax.vmap(cohen2021.shuffled_views, (None, 0)))
+    shuffle = jax.jit(jax.vmap(shuffling.shuffled_views, (None, 0)))
     rows = shuffle(jnp.arange(n), jr.split(jr.key(4), (runs, epochs)))
     ours = np.array([[len(np.unique(epoch)) for epoch in run] for run in rows])
     assert (np.diff(ours, axis=1) <= 0).all()
@@ -216,7 +123,7 @@ def test_shuffled_views_do_what_numpy_does_to_views():
 @pytest.mark.parametrize("n", [5, 32])
 def test_one_shuffle_of_views_leaves_half_and_a_half(n):
     """The exact law: row p survives with probability 1 - p/n."""
-    shuffle = jax.jit(jax.vmap(cohen2021.shuffled_views, (None, 0)))
+    shuffle = jax.jit(jax.vmap(shuffling.shuffled_views, (None, 0)))
     rows = np.asarray(shuffle(jnp.arange(n), jr.split(jr.key(16), (4000, 1))))[:, 0]
     survives = np.array([(rows == p).any(1) for p in range(n)], float)
     assert (survives[0] == 1).all()
@@ -226,10 +133,10 @@ def test_one_shuffle_of_views_leaves_half_and_a_half(n):
 
 
 def test_grid_has_the_depths_of_the_public_code():
-    third = cohen2021.grid(2 ** (1 / 3), 3, 10_321)
+    third = scaling.grid(2 ** (1 / 3), 3, 10_321)
     assert third[:9] == (3, 4, 5, 6, 8, 10, 12, 16, 20)
     assert third[-4:] == (5160, 6501, 8192, 10321)
-    assert cohen2021.grid(1.2, 3, 9100)[-3:] == (6319, 7583, 9100)
+    assert scaling.grid(1.2, 3, 9100)[-3:] == (6319, 7583, 9100)
 
 
 def test_smoothing_leaves_tied_layers_alone():
@@ -242,11 +149,11 @@ def test_smoothing_leaves_tied_layers_alone():
     )
     model = ResNet(tied, beta=0.0, scale=model.scale / 30)
     h = jnp.asarray([1.0, -0.5, 2.0])
-    np.testing.assert_allclose(cohen2021.smoothed(model)(h), model(h), rtol=1e-8)
+    np.testing.assert_allclose(setting.smoothed(model)(h), model(h), rtol=1e-8)
     rough = eqx.tree_at(
         lambda m: m.block.bias, model, jr.normal(jr.key(7), (30, 3)) * 30
     )
-    assert float(jnp.abs(cohen2021.smoothed(rough)(h) - rough(h)).max()) > 0.1
+    assert float(jnp.abs(setting.smoothed(rough)(h) - rough(h)).max()) > 0.1
 
 
 def test_matrices_belong_to_the_function_and_not_to_its_coordinates():
@@ -272,7 +179,7 @@ def test_matrices_belong_to_the_function_and_not_to_its_coordinates():
         np.testing.assert_allclose(
             setting.matrices(other), setting.matrices(model), rtol=1e-10
         )
-        smooth = (cohen2021.smoothed(m)(h) for m in (other, model))
+        smooth = (setting.smoothed(m)(h) for m in (other, model))
         np.testing.assert_allclose(*smooth, rtol=1e-10)
 
 
@@ -282,9 +189,9 @@ def test_smoothing_by_sign_keeps_two_kinds_of_layers_apart():
     tied = OneLayer(kinds[(signs > 0).astype(int)] / 40, activation="relu")
     model = ResNet(tied, beta=0.0, scale=signs)
     h = jnp.asarray([1.0, -0.5, 2.0])
-    apart = cohen2021.smoothed(model, by_sign=True)
+    apart = setting.smoothed(model, by_sign=True)
     np.testing.assert_allclose(apart(h), model(h), rtol=1e-10)
-    assert float(jnp.abs(cohen2021.smoothed(model)(h) - model(h)).max()) > 0.01
+    assert float(jnp.abs(setting.smoothed(model)(h) - model(h)).max()) > 0.01
 
 
 def test_a_line_is_all_trend_and_white_noise_is_mostly_noise():
@@ -323,7 +230,7 @@ def test_norms_of_smooth_and_rough_weights_scale_as_they_should():
 def test_one_path_serves_all_depths():
     r"""Layers $L^{-\beta} \bar A(s)$: the path of one depth gives back those of
     another, and those of its own depth exactly where the bins are its layers."""
-    config = cohen2021.Trend(beta=0.3, bins=100, depths=(100, 250), windows=((100,),))
+    config = trend.Trend(beta=0.3, bins=100, depths=(100, 250), windows=((100,),))
 
     def layers(depth):
         s = (np.arange(depth) + 0.5) / depth
@@ -343,33 +250,135 @@ def test_one_path_serves_all_depths():
 
 def test_a_trend_of_its_own_layers_changes_nothing(promoting):
     """Averaged over one depth, on its own grid, the trend is the weights."""
-    config = replace(
-        experiments.find("cohen2021/relu-trend").preset("smoke"),
+    found = experiments.run(
+        "cohen2021/relu-trend",
+        "smoke",
+        key=jr.key(16),
         depths=(8,),
         windows=((8,),),
         bins=8,
     )
-    found = cohen2021.shared_trend(config, key=jr.key(16))
     shared = found["shared_loss"].isel(window=0)
     np.testing.assert_allclose(shared, found["train_loss"], rtol=1e-5)
+    np.testing.assert_allclose(found["gap"], 0, atol=1e-12)
     assert not np.allclose(found["moving_loss"], found["train_loss"], rtol=1e-4)
 
 
-def test_runs_resume_by_depth(tmp_path, monkeypatch, promoting):
-    config = experiments.find("cohen2021/tanh-depth").preset("smoke")
-    first = cohen2021.scaling(config, key=jr.key(10), scratch=tmp_path)
-    (tmp_path / "depth-8.npz").unlink()
-    module = importlib.import_module("deeplimits.experiments.cohen2021.scaling")
-    computed, measure = [], module.measured_row
+def test_a_killed_run_goes_on_at_the_depth_where_it_stopped(
+    tmp_path, monkeypatch, promoting
+):
+    chosen = experiments.find("cohen2021/tanh-depth")
+    config, computed = chosen.preset("smoke"), []
+    first = chosen.run(config, key=jr.key(10), scratch=tmp_path)
+    [piece] = tmp_path.glob("*depth-8.nc")
+    piece.unlink()
 
     def counted(config, depth, seeds):
         computed.append(depth)
-        return measure(config, depth, seeds)
+        return runs.measured(config, depth, seeds)
 
-    monkeypatch.setattr(module, "measured_row", counted)
-    again = cohen2021.scaling(config, key=jr.key(10), scratch=tmp_path)
+    monkeypatch.setattr(scaling, "measured", counted)
+    again = chosen.run(config, key=jr.key(10), scratch=tmp_path)
     assert computed == [8]
     assert first.identical(again)
+
+
+def test_a_case_is_a_run_of_its_own(promoting):
+    chosen = experiments.find("cohen2021/robustness")
+    config = chosen.preset("smoke")
+    table = chosen.run(config, key=jr.key(3)).isel(case=0, drop=True)
+    alone = replace(scaling.tanh_depth, presets={})
+    found = alone.run(robustness.case_config(config, config.cases[0]), key=jr.key(3))
+    for name, values in table.data_vars.items():
+        np.testing.assert_array_equal(values, found[name], err_msg=str(name))
+
+
+def test_what_is_kept_goes_on_from_what_the_depth_before_has_left(promoting):
+    config = replace(
+        experiments.find("cohen2021/shuffling").preset("smoke"),
+        rows=("views", "views kept"),
+        depths=(4, 6),
+    )
+    found = defect.shuffling_defect.run(config, key=jr.key(5))
+    whole, kept = (found["max_A"].sel(shuffle=row) for row in config.rows)
+    np.testing.assert_array_equal(whole.sel(depth=4), kept.sel(depth=4))
+    assert (whole.sel(depth=6) != kept.sel(depth=6)).all()
+    # what the second depth is given: each seed's rounds from the one where it stopped
+    rounds = np.arange(2 * 5).reshape(2, 5, 1, 1)
+    part = defect._from(np.array([1, 3]), rounds, 2)
+    assert part[..., 0, 0].tolist() == [[1, 2], [8, 9]]
+
+
+def test_mnist_trains_where_it_is(monkeypatch, promoting):
+    """On noise of its shapes, with a width of 25; and without it says so at once."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (96, 1, 28, 28)).astype(np.uint8)
+    labels = rng.integers(0, 10, 96).astype(np.int32)
+    small = datasets.Images(images[:64], labels[:64], images[64:], labels[64:])
+    monkeypatch.setattr(datasets, "mnist", lambda: small)
+    found = experiments.run("cohen2021/relu-mnist", "smoke", key=jr.key(1), depths=(4,))
+    assert np.isfinite(found["train_loss"]).all()
+    assert not np.array_equal(*found["train_loss"].isel(depth=0))
+
+    def missing():
+        raise ValueError("MNIST is not here")
+
+    monkeypatch.setattr(datasets, "mnist", missing)
+    with pytest.raises(ValueError, match="MNIST is not here"):
+        experiments.run("cohen2021/relu-mnist", "smoke", key=jr.key(1))
+
+
+DEPTHS = np.array([4, 8, 16, 32, 64, 128, 256])
+POWERS = {
+    "delta": -0.7,
+    "max_A": -0.2,
+    "increment_A": -1.1,
+    "sum_A": 0.8,
+    "root_squares_A": 0.3,
+}
+
+
+def archived():
+    """Power laws from depth 16 to 64 for three seeds of their own sizes, turning at
+    both ends, but for the increments, whose exponent depends on the seed."""
+    powers = {name: np.full(3, power) for name, power in POWERS.items()}
+    powers["increment_A"] = powers["increment_A"] + np.array([-0.1, 0.0, 0.1])
+    factors = {4: 9.0, 8: 3.0, 16: 1, 32: 1, 64: 1, 128: 5.0, 256: 0.1}
+    turns = np.array([factors[L] for L in DEPTHS])[:, None]
+    sizes = np.array([1.0, 2.0, 5.0])
+    values = {name: turns * sizes * DEPTHS[:, None] ** p for name, p in powers.items()}
+    reached = np.ones((7, 3), bool)
+    reached[0, 1] = reached[5, 2] = False
+    dims = ("depth", "seed")
+    return xr.Dataset(
+        {name: (dims, a) for name, a in (values | {"reached": reached}).items()},
+        {"depth": DEPTHS},
+    )
+
+
+def test_exponents_are_those_of_power_laws_in_the_window():
+    found = scaling.exponents(archived(), most=64)
+    expected = POWERS | {"product": -0.9, "roughness": -0.9}
+    values = {name: slope.value for name, slope in found.items()}
+    assert values == pytest.approx(expected, abs=1e-10)
+    for name, slope in found.items():
+        # Student's t at 97.5 % with two degrees of freedom, sd 0.1, over root three
+        half = 4.302653 * 0.1 / 3**0.5 if name in ("increment_A", "roughness") else 0
+        bounds = (slope.value - half, slope.value + half)
+        assert (slope.low, slope.high) == pytest.approx(bounds, abs=1e-6)
+    outside = scaling.exponents(archived(), 4, 64)
+    assert outside["max_A"].value < POWERS["max_A"] - 0.3
+
+
+def test_the_deepest_is_the_last_before_a_seed_fails():
+    found = archived()
+    assert scaling.deepest(found) == 64
+    assert scaling.deepest(found, least=256) == 256
+    # the order of the depths does not matter, nor what happens below the least
+    assert scaling.deepest(found.isel(depth=slice(None, None, -1))) == 64
+    for least in (4, 128, 1000):
+        with pytest.raises(ValueError, match="no depth from"):
+            scaling.deepest(found, least=least)
 
 
 def sde(activation="centred softplus", **options):
@@ -431,7 +440,7 @@ def test_without_noise_everything_tends_to_the_linear_flow():
 
 def test_spectral_norms_are_those_of_the_periodic_map():
     kernels = jr.normal(jr.key(15), (2, 2, 3, 3, 3))
-    found = cohen2021.spectral_norms(kernels, 4)
+    found = convolution.spectral_norms(kernels, 4)
 
     def periodic(kernel, image):  # convolution, by shifts
         shifted = jnp.stack(
@@ -445,49 +454,30 @@ def test_spectral_norms_are_those_of_the_periodic_map():
         assert float(norm) == pytest.approx(expected, rel=1e-8)
 
 
-SMOKE = [
-    name
-    for name in experiments.EXPERIMENTS
-    if name.startswith("cohen2021/") and "mnist" not in name
-]
-
-
-@pytest.mark.parametrize("name", SMOKE)
-def test_smoke_presets_run_and_are_reproducible(name, promoting):
-    experiment = experiments.find(name)
-    config = experiment.preset("smoke")
-    first, second = (experiment.run(config, key=jr.key(11)) for _ in range(2))
-    assert first.identical(second)
-    losses = {"losses"}  # NaN after the last epoch
-    assert all(
-        np.isfinite(v).all() for k, v in first.data_vars.items() if k not in losses
-    )
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: start(delta="two"), "unknown delta 'two'"),
+        (lambda: setting.network(jnp.ones((2, 4, 3))), r"width \+ 2"),
         (
-            lambda: cohen2021.network(jnp.ones((2, 4, 3))),
-            r"width \+ 2",
-        ),
-        (
-            lambda: cohen2021.orders(8, 9, 1, "examples", key=jr.key(0)),
+            lambda: shuffling.shuffled_orders(8, 9, 1, "views", key=jr.key(0)),
             "between 1 and 8",
         ),
         (
-            lambda: cohen2021.orders(8, 2, 1, "pairs", key=jr.key(0)),
-            "unknown shuffling 'pairs'",
+            lambda: shuffling.shuffled_orders(8, 2, 1, "pairs", key=jr.key(0)),
+            "unknown shuffling 'pairs'; known: examples, batches, views",
         ),
-        (lambda: cohen2021.Stopping(epochs=0), "must be positive"),
-        (lambda: cohen2021.grid(1.0, 3, 9), "base must exceed 1"),
+        (lambda: scaling.grid(1.0, 3, 9), "base must exceed 1"),
         (lambda: setting.pairs("cifar", 8, 8, key=jr.key(0)), "unknown data"),
+        (lambda: scaling.Scaling(optimiser="lion"), "unknown optimiser 'lion'"),
+        (lambda: scaling.Scaling(depths=(1, 8)), "depths must be at least 2"),
+        (lambda: scaling.Scaling(batch=2048), "between 1 and 1024 examples: got 2048"),
+        (lambda: scaling.Scaling(loss=np.nan), "loss must be at least 0, and finite"),
+        (lambda: scaling.Scaling(patience=10**12), "patience are at most"),
+        (lambda: scaling.Scaling(epochs=10**12), "would take 4.1e.16 bytes"),
         (
-            lambda: cohen2021.scaling(
-                replace(cohen2021.Scaling(), optimiser="lion"), key=jr.key(0)
-            ),
-            "unknown optimiser 'lion'",
+            lambda: scaling.Scaling(data="mnist", test=10_001),
+            "60000 images to train and 10000 to test with: got 1024 and 10001",
         ),
         (lambda: sde("softplus"), "vanish at 0 with slope 1: got 0.693 and 0.5"),
         (lambda: sde(std_bias=-1.0), "deviations must not be negative"),
@@ -504,34 +494,44 @@ def test_smoke_presets_run_and_are_reproducible(name, promoting):
             ),
             "the bias holds NaN",
         ),
-        (
-            lambda: cohen2021.limits(
-                cohen2021.Limits(depths=(3,), finest=8), key=jr.key(0)
-            ),
-            "every depth must divide 8",
-        ),
+        (lambda: limits.Limits(depths=(3,), finest=8), "every depth must divide 8"),
+        (lambda: limits.Limits(ode_depths=(3, 4)), r"divide 4: \(3, 4\)"),
+        (lambda: limits.Limits(alpha=1.5), r"alpha must lie in \[0, 1\]: got 1.5"),
+        (lambda: limits.Limits(draws=10**12), "this would take"),
         (
             lambda: statistics.trend_and_noise(jnp.ones((4, 1)), window=0.0),
             "window must lie",
         ),
         (
-            lambda: cohen2021.Trend(depths=(4, 8), windows=((16,),)),
+            lambda: trend.Trend(depths=(4, 8), windows=((16,),)),
             "windows must hold some of the depths",
         ),
+        (lambda: trend.Trend(windows=()), "windows must hold some of the depths"),
+        (lambda: trend.Trend(windows=((),)), "windows must hold some of the depths"),
+        (lambda: trend.Trend(windows=(256,)), "windows must hold some of the depths"),
+        (lambda: trend.Trend(beta=np.nan), r"beta must lie in \[0, 1\]"),
+        (lambda: defect.Shuffling(rows=("cards",)), "unknown shuffling 'cards'"),
+        (lambda: defect.Shuffling(counted=0), "counted must be positive"),
+        (lambda: defect.Shuffling(batch=2000), "between 1 and 1024"),
+        (lambda: robustness.Robustness(cases=()), "at least one case"),
+        (lambda: robustness.Robustness(cases=(("tanh", "shared"),)), "a case is"),
         (
-            lambda: cohen2021.shuffling(
-                cohen2021.Shuffling(rows=("cards",)), key=jr.key(0)
+            lambda: robustness.Robustness(
+                cases=(("tanh", "shared", "adam", "fast", 0.0, 2),)
             ),
-            "unknown shuffling 'cards'",
+            "a case is .*'fast'",
         ),
+        (
+            lambda: robustness.Robustness(
+                cases=(("tanh", "shared", "adam", 1e-2, 0.0, 0),)
+            ),
+            "epochs must be positive",
+        ),
+        (lambda: convolution.Convolutional(depths=(1,)), "depths must be at least 2"),
+        (lambda: convolution.Convolutional(batch=1438), "batch is at most 1437"),
+        (lambda: convolution.Convolutional(momentum=-1.0), "momentum must be at least"),
     ],
 )
 def test_errors(make, message, as_in_use):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def test_no_shuffling_is_left_out():
-    assert {row.split()[0] for row in cohen2021.Shuffling().rows} == set(
-        fitting.SHUFFLES
-    )

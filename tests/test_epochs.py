@@ -13,15 +13,9 @@ from deeplimits.losses import mean_square_entry
 from deeplimits.residual import OneLayer, ResNet
 
 
-@pytest.fixture
-def promoting():
-    """Adam of optax raises a float to the power of its count, an integer."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
-def problem():
-    model = ResNet(OneLayer(0.1 * jr.normal(jr.key(0), (6, 3, 3))), beta=0.0)
+def problem(activation="tanh"):
+    weight = 0.1 * jr.normal(jr.key(0), (6, 3, 3))
+    model = ResNet(OneLayer(weight, activation=activation), beta=0.0)
     x = jr.normal(jr.key(1), (12, 3))
     return model, (x, 0.5 * x), orders(12, 4, 7, key=jr.key(2))
 
@@ -59,7 +53,7 @@ def test_fit_is_a_plain_loop_and_stops_below_the_loss(promoting):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
-@pytest.mark.parametrize("patience", [2, 4, 10**12])
+@pytest.mark.parametrize("patience", [2, 4, 2**31 - 1])
 def test_fit_stops_when_it_no_longer_improves(patience):
     """The first epoch improves on infinity, those that follow on nothing."""
     model, data, batches = problem()
@@ -83,7 +77,7 @@ def test_waiting_starts_again_with_each_improvement():
 
 
 def test_fit_stops_at_a_loss_that_is_not_finite():
-    model, data, batches = problem()
+    model, data, batches = problem("identity")
     rule = Stopping(loss=0.0, epochs=7)
     found = fit(model, data, batches, mean_square_entry, optax.sgd(1e200), rule)
     assert int(found.epochs) < 3
@@ -92,11 +86,11 @@ def test_fit_stops_at_a_loss_that_is_not_finite():
 
 def test_seeds_at_once_are_seeds_one_by_one(promoting):
     model, (x, y), batches = problem()
-    rule = Stopping(loss=2e-2, epochs=7)
+    rule = Stopping(loss=0.06, epochs=7)
     scales = jnp.asarray([1.0, 0.3])
 
     def one(scale):
-        data = (x, (1 - scale) * x + scale * y)
+        data = (x, scale * y)
         return fit(model, data, batches, mean_square_entry, optax.adam(0.05), rule)
 
     together = eqx.filter_vmap(one)(scales)
@@ -140,6 +134,7 @@ def test_every_example_is_left_out_as_often_as_any_other():
         (lambda: Stopping(improvement=np.nan), "improvement must be at least 0"),
         (lambda: Stopping(improvement=-0.1), "improvement must be at least 0"),
         (lambda: Stopping(improvement=1.0), "improvement must be below 1"),
+        (lambda: Stopping(patience=2**31), "at most 2147483647: got 10, 2147483648"),
         (lambda: orders(8, 9, 1, key=jr.key(0)), "between 1 and 8 examples: got 9"),
         (lambda: consecutive_batches(8, 0), "between 1 and 8 examples: got 0"),
         (lambda: orders(8, 2, 0, key=jr.key(0)), "epochs must be positive: got 0"),
@@ -155,6 +150,4 @@ def test_errors(make, message, as_in_use):
 
 def fitted(rule, factor=1.0):
     model, (x, y), batches = problem()
-    return fit(
-        model, (x, factor * y), batches, mean_square_entry, optax.sgd(0.1), rule
-    )
+    return fit(model, (x, factor * y), batches, mean_square_entry, optax.sgd(0.1), rule)

@@ -17,6 +17,7 @@ from .losses import Loss
 Orders = Int[Array, "epochs batches size"]
 
 SHUFFLES = ("examples", "batches")
+COUNTED = 2**31 - 1  # epochs are counted in 32 bits unless JAX has been told otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Stopping:
         require_at_least(0, self, "loss", "improvement")
         if self.improvement >= 1:
             raise ValueError(f"improvement must be below 1: got {self.improvement}.")
+        if max(self.epochs, self.patience) > COUNTED:
+            raise ValueError(
+                f"epochs and patience are at most {COUNTED}: got {self.epochs}, "
+                f"{self.patience}."
+            )
 
 
 class Fit(NamedTuple):
@@ -138,8 +144,7 @@ def _last(state: _State) -> Float[Array, ""]:
 def _unfinished(state: _State, rule: Stopping) -> Bool[Array, ""]:
     small = _last(state) < rule.loss
     broken = (state.epoch > 0) & ~jnp.isfinite(_last(state))
-    # nobody waits longer than all epochs: a patience beyond them may be no int32
-    tired = state.waited >= min(rule.patience, rule.epochs)
+    tired = state.waited >= rule.patience
     return (state.epoch < rule.epochs) & ~small & ~broken & ~tired
 
 

@@ -19,15 +19,7 @@ from ...statistics import scaling_norms
 from ..registry import experiment
 from ..runner import Point, Runner
 
-__all__ = [
-    "AfterAddition",
-    "Convolutional",
-    "Head",
-    "Stem",
-    "convolutional",
-    "convolutional_network",
-    "spectral_norms",
-]
+__all__ = ["Convolutional", "convolutional", "convolutional_network", "spectral_norms"]
 
 IMAGES = 1437  # for training, of the 1,797
 KERNELS = ("first", "second")

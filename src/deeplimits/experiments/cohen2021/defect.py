@@ -11,7 +11,7 @@ from jaxtyping import Int, PRNGKeyArray
 from ...checks import require_choices, require_positive, require_room
 from ..registry import experiment
 from ..runner import Point, Runner
-from .runs import measured, seeded
+from .runs import TINY, measured, seeded
 from .scaling import Scaling
 from .shuffling import SHUFFLES, shuffled_orders
 
@@ -66,15 +66,7 @@ def row_config(config: Shuffling, row: str) -> Scaling:
     "shuffling through views: examples that survive, and the exponents",
     Shuffling(),
     book={"depths": (16, 64, 256)},
-    smoke={
-        "depths": (4, 8, 16),
-        "seeds": 2,
-        "epochs": 2,
-        "counted": 3,
-        "batch": 8,
-        "train": 64,
-        "test": 32,
-    },
+    smoke={**TINY, "epochs": 2, "counted": 3, "batch": 8},
 )
 def shuffling_defect(config: Shuffling, run: Runner) -> xr.Dataset:
     """Distinct examples seen in each epoch, and norms of the weights by shuffling."""

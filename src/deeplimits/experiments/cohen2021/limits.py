@@ -80,31 +80,31 @@ def limit_errors(config: Limits, run: Runner) -> xr.Dataset:
     `sde`: $\alpha = 0$, $\beta = 1$ with noise. `ode`: $\alpha + \beta = 1$ and
     $A_k = L^{-\beta} \bar A + s\, \Delta B_k$, with and without the noise.
     """
-    found = xr.merge([run.each("sde", {}, _all_sde), run.each("ode", {}, _all_ode)])
-    return found.assign_coords(
-        equation=list(SDE),
-        depth=list(config.depths),
-        network=list(ODE),
-        ode_depth=list(config.ode_depths),
-    ).assign_attrs(dtype="float64")
+    return (
+        run.each("errors", {}, _errors)
+        .assign_coords(
+            equation=list(SDE),
+            depth=list(config.depths),
+            network=list(ODE),
+            ode_depth=list(config.ode_depths),
+        )
+        .assign_attrs(dtype="float64")
+    )
 
 
-def _all_sde(config: Limits, point: Point, key: PRNGKeyArray):
+def _errors(config: Limits, point: Point, key: PRNGKeyArray):
     with jax.enable_x64(True):
-        fixed_key, sde_key, _ = jr.split(key, 3)
-        found = _mapped(_sde, config, fixed_key, jr.split(sde_key, config.draws))
-    return {"sde": (("draw", "equation", "depth"), found)}
+        fixed_key, sde_key, ode_key = jr.split(key, 3)
+        fixed = _fixed(config, fixed_key)
+        sde = _mapped(_sde, config, fixed, jr.split(sde_key, config.draws))
+        ode = _mapped(_ode, config, fixed, jr.split(ode_key, config.ode_draws))
+    return {
+        "sde": (("draw", "equation", "depth"), sde),
+        "ode": (("ode_draw", "network", "ode_depth"), ode),
+    }
 
 
-def _all_ode(config: Limits, point: Point, key: PRNGKeyArray):
-    with jax.enable_x64(True):
-        fixed_key, _, ode_key = jr.split(key, 3)
-        found = _mapped(_ode, config, fixed_key, jr.split(ode_key, config.ode_draws))
-    return {"ode": (("ode_draw", "network", "ode_depth"), found)}
-
-
-def _mapped(one, config: Limits, fixed_key, keys) -> Float[Array, "draws kinds depths"]:
-    fixed = _fixed(config, fixed_key)
+def _mapped(one, config: Limits, fixed, keys) -> Float[Array, "draws kinds depths"]:
     return jax.jit(lambda keys: jax.lax.map(lambda k: one(config, fixed, k), keys))(
         keys
     )

@@ -8,7 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from ..registry import experiment
 from ..runner import Point, Runner
-from .runs import measured, seeded
+from .runs import TINY, measured, seeded
 from .scaling import Scaling
 
 __all__ = ["CASES", "Robustness", "case_config", "exponents_by_case", "label"]
@@ -104,13 +104,7 @@ def case_config(config: Robustness, case: Case) -> Scaling:
     "exponents by activation, delta, optimiser, learning rate and stopping",
     Robustness(),
     book={"cases": CASES[:2], "depths": (16, 64, 256)},
-    smoke={
-        "cases": (("tanh", "shared", "adam", 1e-2, 0.0, 2),),
-        "depths": (4, 8, 16),
-        "seeds": 2,
-        "train": 64,
-        "test": 32,
-    },
+    smoke={**TINY, "cases": (("tanh", "shared", "adam", 1e-2, 0.0, 2),)},
 )
 def exponents_by_case(config: Robustness, run: Runner) -> xr.Dataset:
     """Norms of trained weights for every case, depth and seed."""

@@ -11,12 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ...checks import (
-    require_at_least,
-    require_known,
-    require_positive,
-    require_room,
-)
+from ...checks import require_at_least, require_known, require_positive, require_room
 from ...devices import over_devices
 from ...epochs import Fit, Stopping, fit
 from ...losses import mean_square_entry
@@ -28,6 +23,7 @@ from .shuffling import SHUFFLES, shuffled_orders
 
 __all__ = [
     "POINTS",
+    "TINY",
     "AbstractTraining",
     "Seeds",
     "measured",
@@ -39,13 +35,15 @@ __all__ = [
 
 POINTS = 129  # depth-times at which one entry of the weights is kept
 MNIST = (60_000, 10_000)  # images to train and to test with
+TINY = {"depths": (4, 8, 16), "seeds": 2, "train": 64, "test": 32}
 _INNER = {"losses": ("epoch",)}
 _INNER |= {name: ("s",) for name in ("entry", "sum_entry", "delta_entry", "hidden")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AbstractTraining(abc.ABC):
-    """Tanh with one delta, on the synthetic set, trained as the public example is."""
+    """What a training is made of: the defaults are those of the public example, for
+    tanh with one delta on the synthetic set."""
 
     depths: tuple[int, ...]
     activation: str = "tanh"
@@ -67,10 +65,6 @@ class AbstractTraining(abc.ABC):
     def __post_init__(self):
         """`require_training`, and what the final class needs beside it."""
 
-    @property
-    def rule(self) -> Stopping:
-        return Stopping(self.loss, self.epochs, self.patience)
-
 
 def require_training(config: AbstractTraining) -> None:
     """`ValueError` for what cannot be trained, or fits into no memory."""
@@ -80,15 +74,14 @@ def require_training(config: AbstractTraining) -> None:
     require_known("optimiser", config.optimiser, setting.OPTIMISERS)
     require_known("shuffling", config.shuffle, SHUFFLES)
     require_at_least(2, config, "depths")
-    require_positive(config, "seeds", "epochs", "patience", "batch", "train", "test")
-    require_positive(config, "rate", "std")
-    require_at_least(0, config, "loss")
+    require_positive(config, "seeds", "epochs", "batch", "train", "test", "rate", "std")
     width = setting.WIDTHS[config.data]
     # weights, gradients and the two moments of Adam; the hidden states of a batch
     layers = max(config.depths) * width * (4 * (width + 2) + config.batch)
     examples = (config.train + config.test) * 2 * width
     orders = config.epochs * config.train
     require_room(8 * config.seeds * (layers + examples + orders))
+    _rule(config)  # which refuses what is none
     if config.batch > config.train:
         raise ValueError(
             f"a batch holds between 1 and {config.train} examples: got {config.batch}."
@@ -98,6 +91,10 @@ def require_training(config: AbstractTraining) -> None:
             f"MNIST has {MNIST[0]} images to train and {MNIST[1]} to test with: got "
             f"{config.train} and {config.test}."
         )
+
+
+def _rule(config: AbstractTraining) -> Stopping:
+    return Stopping(config.loss, config.epochs, config.patience)
 
 
 class Seeds(NamedTuple):
@@ -150,17 +147,11 @@ def _normals(*shape: int, key: PRNGKeyArray) -> Float[Array, "..."]:
 def trained(config: AbstractTraining, seed: Seeds) -> tuple[ResNet, Fit]:
     """The network of one seed at its start, with a layer for each of its draws, and
     what training makes of it."""
-    start = setting.network(
-        seed.draws,
-        activation=config.activation,
-        delta=config.delta,
-        std=config.std,
-    )
+    kind = {"activation": config.activation, "delta": config.delta}
+    start = setting.network(seed.draws, **kind, std=config.std)
+    data, rule = (seed.x, seed.y), _rule(config)
     optimiser = setting.OPTIMISERS[config.optimiser](config.rate)
-    data = (seed.x, seed.y)
-    return start, fit(
-        start, data, seed.batches, mean_square_entry, optimiser, config.rule
-    )
+    return start, fit(start, data, seed.batches, mean_square_entry, optimiser, rule)
 
 
 def measured(config: AbstractTraining, depth: int, seeds: Seeds) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ..registry import experiment
 from ..runner import Point, Runner
 from .runs import (
     POINTS,
+    TINY,
     AbstractTraining,
     Seeds,
     measured,
@@ -68,39 +69,35 @@ _MNIST = {
     "loss": 0.02,
     "epochs": 6,
 }
-_BOOK = {"depths": (16, 64, 256, 1024, 2048)}
-_SMOKE = {"depths": (4, 8, 16), "seeds": 2, "epochs": 2, "train": 64, "test": 32}
+_SMOKE = {**TINY, "epochs": 2}
+_SIZES = {"book": {"depths": (16, 64, 256, 1024, 2048)}, "smoke": _SMOKE}
 
 tanh_depth = experiment(
     "cohen2021/tanh-depth",
     "tanh, one delta: norms of trained weights against depth",
     _TANH,
-    book=_BOOK,
-    smoke=_SMOKE,
+    **_SIZES,
 )(norms_against_depth)
 
 tanh_depth_slow = experiment(
     "cohen2021/tanh-depth-slow",
     "as tanh-depth, at a tenth of the learning rate",
     dataclasses.replace(_TANH, **_SLOW),
-    book=_BOOK,
-    smoke=_SMOKE,
+    **_SIZES,
 )(norms_against_depth)
 
 relu_depth = experiment(
     "cohen2021/relu-depth",
     "ReLU, a delta for each layer: norms of trained weights against depth",
     _RELU,
-    book=_BOOK,
-    smoke=_SMOKE,
+    **_SIZES,
 )(norms_against_depth)
 
 relu_depth_slow = experiment(
     "cohen2021/relu-depth-slow",
     "as relu-depth, at a tenth of the learning rate",
     dataclasses.replace(_RELU, **_SLOW),
-    book=_BOOK,
-    smoke=_SMOKE,
+    **_SIZES,
 )(norms_against_depth)
 
 tanh_mnist = experiment(
@@ -124,7 +121,7 @@ NORMS = ("delta", "max_A", "increment_A", "sum_A", "root_squares_A")
 
 
 def exponents(
-    dataset: xr.Dataset, least: float = 16, most: float = np.inf
+    dataset: xr.Dataset, least: int = 16, most: int | float = np.inf
 ) -> dict[str, Slope]:
     r"""Slopes of the `NORMS` against depth, from `least` to `most`, over seeds.
 
@@ -143,7 +140,7 @@ def exponents(
     }
 
 
-def deepest(dataset: xr.Dataset, least: float = 16) -> int:
+def deepest(dataset: xr.Dataset, least: int = 16) -> int:
     """The depth to which, from `least` on, every seed met the stopping rule.
 
     Raises `ValueError` where there is none.
@@ -152,5 +149,5 @@ def deepest(dataset: xr.Dataset, least: float = 16) -> int:
     depth, met = inside["depth"].values, inside["reached"].all("seed").values
     before = depth < min(depth[~met], default=np.inf)
     if not before.any():
-        raise ValueError(f"from depth {least} on no depth has all seeds stopped.")
+        raise ValueError(f"no depth from {least} on has all seeds meet the rule.")
     return int(depth[before].max())

@@ -1,7 +1,7 @@
 """One trend for the networks of all depths: the decomposition of the paper."""
 
 import dataclasses
-from functools import partial
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from ...losses import mean_square_entry
 from ...residual import OneLayer, ResNet
 from ..registry import experiment
 from ..runner import Point, Runner
-from .runs import AbstractTraining, Seeds, require_training, shared_seeds, trained
+from .runs import TINY, AbstractTraining, Seeds, require_training, shared_seeds, trained
 from .setting import WIDTHS, layers, sized, smoothed
 
 __all__ = ["Trend", "shared_trend"]
@@ -67,7 +67,7 @@ def shared_trend(config: Trend, run: Runner) -> xr.Dataset:
     """
     depths = {"depth": config.depths}
     own = run.each("trained", depths, _fitted, shared=shared_seeds)
-    compare = partial(_against_shared, own)
+    compare = functools.partial(_against_shared, own)
     shared = run.each("shared", depths, compare, shared=shared_seeds)
     return xr.merge([own[list(_SCALARS)], shared]).assign_coords(
         seed=np.arange(config.seeds),
@@ -75,15 +75,9 @@ def shared_trend(config: Trend, run: Runner) -> xr.Dataset:
     )
 
 
-_BOOK = {"depths": (64, 128, 256, 512), "windows": ((128, 256, 512),)}
-_SMOKE = {
-    "depths": (4, 8, 16),
-    "windows": ((8, 16),),
-    "bins": 8,
-    "seeds": 2,
-    "epochs": 2,
-    "train": 64,
-    "test": 32,
+_SIZES = {
+    "book": {"depths": (64, 128, 256, 512), "windows": ((128, 256, 512),)},
+    "smoke": {**TINY, "epochs": 2, "windows": ((8, 16),), "bins": 8},
 }
 _SLOW = {"rate": 1e-3, "epochs": 100}  # Adam at a tenth of the example's rate
 _RELU = Trend(
@@ -99,32 +93,28 @@ tanh_trend = experiment(
     "cohen2021/tanh-trend",
     "as tanh-depth: one trend for all depths in place of the weights",
     Trend(),
-    book=_BOOK,
-    smoke=_SMOKE,
+    **_SIZES,
 )(shared_trend)
 
 tanh_trend_slow = experiment(
     "cohen2021/tanh-trend-slow",
     "as tanh-trend, at a tenth of the learning rate",
     Trend(**_SLOW, beta=0.45),
-    book=_BOOK,
-    smoke=_SMOKE,
+    **_SIZES,
 )(shared_trend)
 
 relu_trend = experiment(
     "cohen2021/relu-trend",
     "as relu-depth: one trend for all depths in place of the weights",
     _RELU,
-    book=_BOOK,
-    smoke=_SMOKE,
+    **_SIZES,
 )(shared_trend)
 
 relu_trend_slow = experiment(
     "cohen2021/relu-trend-slow",
     "as relu-trend, at a tenth of the learning rate",
     dataclasses.replace(_RELU, **_SLOW, beta=0.75),
-    book=_BOOK,
-    smoke=_SMOKE,
+    **_SIZES,
 )(shared_trend)
 
 
@@ -141,7 +131,7 @@ def _fitted(config: Trend, point: Point, key: PRNGKeyArray, seeds):
     )
 
 
-@partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def _trained(config: Trend, seeds: Seeds) -> dict[str, Array]:
     def one(seed: Seeds) -> dict[str, Array]:
         run = trained(config, seed)[1]
@@ -208,7 +198,7 @@ def _gap(paths: list[np.ndarray], means: list[np.ndarray]) -> np.ndarray:
     return largest(apart) / largest(means)
 
 
-@partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def _losses(config: Trend, weight, bias, steps, data) -> Float[Array, " seeds"]:
     """The losses of the networks with these layers and signed steps, one a seed."""
 
