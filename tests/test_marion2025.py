@@ -224,13 +224,13 @@ def test_first_order_exponents(model, hurst, expected):
 
 def test_crossing_of_two_power_laws():
     """Curves that are straight in beta cross at the exponent of their growth."""
-    config = critical.Critical(hursts=(0.7,), depths=(16, 64))
-    betas = np.asarray(config.betas)
+    betas = np.linspace(0.0, 1.3, 27)
     rows = np.stack([(0.7 - betas) * np.log10(L) for L in (16, 64)])
-    dataset = critical.critical_exponent.run(
-        replace(config, networks=8, width=2, points=1), key=jr.key(6)
+    labels = {"hurst": [0.7], "depth": [16, 64], "beta": betas}
+    values = np.broadcast_to(rows, (1, 8, 2, 27))
+    dataset = xr.Dataset(
+        {"log_ratio": (("hurst", "network", "depth", "beta"), values)}, labels
     )
-    dataset["log_ratio"][:] = rows[None, None]
     [found] = critical.crossing(dataset)
     np.testing.assert_allclose(found.numbers, 0.7, atol=1e-12)
 

@@ -116,7 +116,7 @@ def slope(
     beta: float,
     quantity: str,
     *,
-    window: tuple[float, float] = (100, 2000),
+    window: tuple[float, float] = (100.0, 2000.0),
     groups: int = 5,
 ) -> Slope:
     """The exponent in depth of `root_mean_square`, over groups of repetitions.

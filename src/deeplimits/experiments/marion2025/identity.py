@@ -79,7 +79,7 @@ def _squares(config: Identity, point: Point, key: PRNGKeyArray):
     return {"square": (("start", "draw", "quantity"), values)}
 
 
-def mean_square(depth: ArrayLike, beta: float) -> np.ndarray:
+def mean_square(depth: ArrayLike | int, beta: float) -> np.ndarray | float:
     r"""$(1 + L^{-2\beta}/2)^L - 1$: the exact mean square of both relative changes, of
     state and gradient (res-3). One more is that of $\|h_L\|/\|h_0\|$."""
     depth = np.asarray(depth, float)
