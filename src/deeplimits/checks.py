@@ -1,12 +1,20 @@
-"""The checks that several modules share."""
+"""The checks that several modules share: what comes in is named where it is wrong.
 
+Arrays are looked into (for NaN, for their order) only where they have values: inside
+a transformation of JAX, a shape and a type are all there is to check.
+"""
+
+import math
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
-from jaxtyping import PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 
 def require_known(what: str, name: str, known: Iterable[str]) -> None:
@@ -15,21 +23,123 @@ def require_known(what: str, name: str, known: Iterable[str]) -> None:
         raise ValueError(f"unknown {what} {name!r}; known: {', '.join(names)}.")
 
 
+def require_whole(least: int = 1, **values: Any) -> None:
+    """Raise `ValueError` for a value that is no whole number, or under the `least`."""
+    for name, value in values.items():
+        if not is_whole(value, least):
+            raise ValueError(
+                f"{name} must be a whole number of at least {least}: got {value}."
+            )
+
+
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether `value` counts something, of which there is at least the `least`."""
+    try:
+        return operator.index(value) >= least
+    except TypeError:
+        return False
+
+
+def require_within(interval: str, **values: Any) -> None:
+    """Raise `ValueError` for a value outside an `interval` written as "[0, inf)".
+
+    NaN lies in none, and neither does what is no real number. What JAX traces has no
+    value, and passes.
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = operator.le if interval[0] == "[" else operator.lt
+    below = operator.le if interval[-1] == "]" else operator.lt
+    for name, value in values.items():
+        if isinstance(value, Tracer):
+            continue
+        number = _number(value)
+        if not (above(low, number) and below(number, high)):
+            raise ValueError(f"{name} must lie in {interval}: got {value}.")
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def require_level(level: float) -> None:
     """Raise `ValueError` for a level of confidence that is no probability."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie strictly between 0 and 1: got {level}.")
+    require_within("(0, 1)", level=level)
+
+
+def as_floats(
+    name: str, array: ArrayLike, *, shape: tuple[int | None, ...] | None = None
+) -> Float[Array, "..."]:
+    """`array` as floats of JAX: whole numbers are converted, floats stay as they are.
+
+    Raises `ValueError` for what is no array of real numbers, for an empty one, and for
+    another shape than `shape`, where None stands for any size.
+    """
+    try:
+        array = jnp.asarray(array)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be an array of numbers: got {type(array).__name__}."
+        ) from error
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.integer):
+            raise ValueError(f"{name} must hold real numbers: got {array.dtype}.")
+        array = array.astype(float)
+    require_shape(name, array, shape)
+    return array
+
+
+def require_floats(name: str, array: Any) -> None:
+    """Raise `ValueError` for weights that are no array of floats, which alone can be
+    trained."""
+    if not hasattr(array, "dtype"):
+        raise ValueError(f"{name} must be an array: got {type(array).__name__}.")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} must be floats: got {array.dtype}.")
+
+
+def require_shape(
+    name: str, array: Any, shape: tuple[int | None, ...] | None = None
+) -> None:
+    """Raise `ValueError` for an empty array, and for another shape than `shape`, where
+    None stands for any size."""
+    found = np.shape(array)
+    if 0 in found:
+        raise ValueError(f"{name} is empty: it has shape {found}.")
+    if shape is None:
+        return
+    sizes = zip(shape, found, strict=False)
+    if len(found) != len(shape) or any(a not in (None, b) for a, b in sizes):
+        wanted = f"({', '.join('any' if a is None else str(a) for a in shape)})"
+        raise ValueError(f"{name} must have shape {wanted}: got {found}.")
 
 
 def require_finite(name: str, tree: PyTree) -> None:
-    """Raise `ValueError` where an array of `tree` holds NaN or infinity.
-
-    Inside a transformation of JAX there are no values to look at: nothing is checked.
-    """
+    """Raise `ValueError` where an array of `tree` holds NaN or infinity."""
     for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
-        if isinstance(leaf, Tracer):
-            continue
-        with jax.ensure_compile_time_eval():  # while another function is traced, too
-            finite = bool(jnp.isfinite(leaf).all())
-        if not finite:
+        if not _known(lambda leaf=leaf: jnp.isfinite(leaf).all(), leaf):
             raise ValueError(f"the {name} holds NaN or infinity: shape {leaf.shape}.")
+
+
+def require_times(name: str, times: Float[Array, " times"], end: float) -> None:
+    """Raise `ValueError` for times that do not increase from 0 or later to `end`."""
+
+    def increasing():
+        inside = (times[0] >= 0) & (times[-1] <= end) & jnp.isfinite(times).all()
+        return inside & (jnp.diff(times) >= 0).all()
+
+    if not _known(increasing, times):
+        raise ValueError(
+            f"{name} must increase within [0, {end}], without NaN: got "
+            f"{np.asarray(times).tolist()}."
+        )
+
+
+def _known(condition, array: Array) -> bool:
+    """The condition on an array, or true where the array has no values yet."""
+    if isinstance(array, Tracer):
+        return True
+    with jax.ensure_compile_time_eval():  # while another function is traced, too
+        return bool(condition())
