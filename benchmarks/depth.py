@@ -26,7 +26,7 @@ import numpy as np
 import optax
 import xarray as xr
 
-from deeplimits import datasets, results, training
+from deeplimits import datasets, devices, losses, results, training
 from deeplimits.residual import ResNet, TwoLayer
 
 # on a GPU too, as PyTorch does there
@@ -45,7 +45,7 @@ def network(depth: int, recompute: bool) -> ResNet:
     return ResNet(TwoLayer(outer, inner, activation="gelu"), recompute=recompute)
 
 
-def descent(model: ResNet, mean_loss=training.mean_square) -> tuple[Callable, ResNet]:
+def descent(model: ResNet, mean_loss=losses.mean_square) -> tuple[Callable, ResNet]:
     """`steps` updates of the library's rule as one function of the layers."""
     data = datasets.gaussian_pairs(N, D, key=jr.key(0))
     rule = optax.chain(training.depth_factor(), optax.sgd(RATE))
@@ -115,7 +115,7 @@ def case(kind: str, depth: int) -> tuple[Callable, tuple]:
     if kind == "products":
         return products(depth)
     if kind == "spread":
-        loss = training.over_examples(training.mean_square)
+        loss = devices.over_examples(losses.mean_square)
         return descent(network(depth, recompute=True), loss)
     return descent(network(depth, kind == "recomputed"))
 

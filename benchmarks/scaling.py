@@ -25,9 +25,10 @@ import optax
 import xarray as xr
 
 from deeplimits import datasets, results
+from deeplimits.devices import over_devices
 from deeplimits.experiments import cohen2021
 from deeplimits.experiments.cohen2021 import setting
-from deeplimits.training import mean_square_entry, over_devices
+from deeplimits.losses import mean_square_entry
 
 # on a GPU too, as PyTorch does there
 jax.config.update("jax_default_matmul_precision", "float32")

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from deeplimits import cli, diagnosis, exports, initialisation, regularity, reports
+from deeplimits import cli, diagnosis, initialisation, variation
 from deeplimits.diagnosis import ABSTAIN, BETWEEN, EXPLOSIVE, IDENTITY, ROUGH, SMOOTH
 
 
@@ -49,14 +49,14 @@ def test_second_differences_are_those_of_the_plain_loop():
             (sums[k + 2 * lag] - 2 * sums[k + lag] + sums[k]) ** 2
             for k in range(13 - 2 * lag)
         ]
-        found = regularity.second_differences(weights, lag)
+        found = variation.second_differences(weights, lag)
         np.testing.assert_allclose(found, np.reshape(expected, (-1, 6)), atol=1e-12)
 
 
 @pytest.mark.parametrize("hurst", [0.2, 0.5, 0.8])
 def test_the_variogram_of_fractional_noise_is_its_formula(hurst):
     lags = np.array([1, 2, 4, 8])
-    found = regularity.variogram(noise(1024, (16, 16), hurst=hurst), lags.tolist())
+    found = variation.variogram(noise(1024, (16, 16), hurst=hurst), lags.tolist())
     expected = (4 - 2 ** (2 * hurst)) * lags ** (2 * hurst)
     # of 250,000 dependent squares: a few parts in a hundred at the longest lag
     np.testing.assert_allclose(found, expected, rtol=0.05)
@@ -64,16 +64,16 @@ def test_the_variogram_of_fractional_noise_is_its_formula(hurst):
 
 def test_a_parabola_has_exponent_two_and_a_constant_part_drops_out():
     ramp = np.arange(64.0)[:, None]
-    found = regularity.regularity(ramp)
+    found = variation.regularity(ramp)
     np.testing.assert_allclose(found, (2, 2, 2), rtol=1e-10)
-    shifted = regularity.regularity(noise(64) + 100)
-    np.testing.assert_allclose(shifted, regularity.regularity(noise(64)), rtol=1e-8)
+    shifted = variation.regularity(noise(64) + 100)
+    np.testing.assert_allclose(shifted, variation.regularity(noise(64)), rtol=1e-8)
 
 
 def test_the_exponent_knows_no_size():
     for scale in (1e-12, 1e12):
         np.testing.assert_allclose(
-            regularity.regularity(scale * noise(64)), regularity.regularity(noise(64))
+            variation.regularity(scale * noise(64)), variation.regularity(noise(64))
         )
 
 
@@ -92,7 +92,7 @@ def test_the_verdict_knows_no_size_where_squares_overflow(scale):
 def test_brownian_weights_have_the_variogram_of_a_random_walk():
     """$V(m) = (2 m^3 + m)/3$: their sum has exponent 3/2, less at the smallest lags."""
     path, lags = np.cumsum(noise(1024, (16, 16)), axis=0), np.array([1, 2, 4, 8])
-    found = regularity.variogram(path, lags.tolist())
+    found = variation.variogram(path, lags.tolist())
     np.testing.assert_allclose(found, (2 * lags**3 + lags) / 3, rtol=0.05)
     assert verdict(path) == SMOOTH
 
@@ -101,8 +101,7 @@ def test_brownian_weights_have_the_variogram_of_a_random_walk():
 def test_intervals_cover_the_index(hurst):
     """Of 40 intervals at 95 % at least 34 cover: fewer has probability 0.003."""
     found = [
-        regularity.regularity(noise(128, (3, 3), hurst=hurst, seed=s))
-        for s in range(40)
+        variation.regularity(noise(128, (3, 3), hurst=hurst, seed=s)) for s in range(40)
     ]
     assert sum(z.low <= hurst <= z.high for z in found) >= 34
 
@@ -110,7 +109,7 @@ def test_intervals_cover_the_index(hurst):
 def test_entries_that_move_together_do_not_narrow_the_interval():
     one = noise(128, (1,))
     copies = np.repeat(one, 64, axis=1)
-    alone, together = regularity.regularity(one), regularity.regularity(copies)
+    alone, together = variation.regularity(one), variation.regularity(copies)
     np.testing.assert_allclose(together, alone)
 
 
@@ -263,20 +262,20 @@ TYPES = {"a": "F32", "b": "BF16"}
 def test_both_formats_are_read(tmp_path):
     path = tmp_path / "depth-64.safetensors"
     path.write_bytes(safetensors(ARRAYS, TYPES))
-    found = exports.read(path)
+    found = diagnosis.read(path)
     assert list(found) == ["a", "b"]
     for name, array in found.items():
         assert array.dtype == ARRAYS[name].dtype
         np.testing.assert_array_equal(array, ARRAYS[name])
     np.savez(tmp_path / "depth-64.npz", a=ARRAYS["a"])
-    found = exports.read(tmp_path / "depth-64.npz")
+    found = diagnosis.read(tmp_path / "depth-64.npz")
     np.testing.assert_array_equal(found["a"], ARRAYS["a"])
 
 
 def test_safetensors_are_those_of_the_package(tmp_path):
     package = pytest.importorskip("safetensors.numpy", reason="not needed to read them")
     package.save_file({"a": ARRAYS["a"]}, tmp_path / "x.safetensors")
-    found = exports.read(tmp_path / "x.safetensors")
+    found = diagnosis.read(tmp_path / "x.safetensors")
     np.testing.assert_array_equal(found["a"], ARRAYS["a"])
 
 
@@ -291,7 +290,7 @@ def test_no_truncation_passes(suffix, tmp_path):
     for end in (0, 5, 9, 60, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:end])
         with pytest.raises(ValueError, match=r"cannot be read|truncated or no"):
-            exports.read(path)
+            diagnosis.read(path)
 
 
 @pytest.mark.parametrize("kind", ["npz", "compressed", "safetensors"])
@@ -309,7 +308,7 @@ def test_damaged_bytes_are_read_or_refused_in_one_line(kind, tmp_path):
         damaged[place] = rng.integers(256)
         path.write_bytes(damaged)
         try:
-            exports.read(path)
+            diagnosis.read(path)
         except ValueError as error:
             refusals.append(str(error))
     assert len(refusals) > 50
@@ -320,7 +319,7 @@ def test_a_header_without_end_is_refused(tmp_path):
     text, path = b"[" * 100_000, tmp_path / "x.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text)
     with pytest.raises(ValueError, match="no safetensors file"):
-        exports.read(path)
+        diagnosis.read(path)
 
 
 NUMBERS = np.arange(64.0 * 64).reshape(64, 8, 8)
@@ -392,7 +391,7 @@ def test_headers_that_lie_are_refused(change, message, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(1536))
     with pytest.raises(ValueError, match=message):
-        exports.read(path)
+        diagnosis.read(path)
 
 
 def test_the_command_prints_a_table_json_and_a_figure(tmp_path, capsys):
@@ -429,7 +428,7 @@ def test_the_command_prints_a_table_json_and_a_figure(tmp_path, capsys):
 
 def test_long_names_are_not_cut():
     name = "blocks.attention.projection.weight"
-    text = reports.table(diagnosis.diagnose([{name: noise(64), "b": noise(64)}]))
+    text = diagnosis.table(diagnosis.diagnose([{name: noise(64), "b": noise(64)}]))
     header, first, _, second, *_ = text.splitlines()
     assert first.startswith(f"{name} ")
     assert header.index("verdict") == first.index(ROUGH) == second.index(ROUGH)
@@ -437,7 +436,7 @@ def test_long_names_are_not_cut():
 
 def test_what_is_infinite_is_null():
     found = diagnosis.diagnose([{"w": np.eye(20)[:, :1]}])
-    assert json.loads(reports.to_json(found))["verdict"] == ABSTAIN
+    assert json.loads(diagnosis.to_json(found))["verdict"] == ABSTAIN
 
 
 class Tensor(np.ndarray):
@@ -458,7 +457,7 @@ class Tensor(np.ndarray):
 
 def test_the_page_shows_the_documented_exports():
     page = (Path(__file__).parents[1] / "book" / "diagnose.md").read_text()
-    blocks = exports.__doc__.split("\n\n")
+    blocks = diagnosis.weights.__doc__.split("\n\n")
     shown = [inspect.cleandoc(b) for b in blocks if b.startswith("    ")]
     assert len(shown) == 2
     assert all(f"```python\n{code}\n```" in page for code in shown)
@@ -466,7 +465,7 @@ def test_the_page_shows_the_documented_exports():
 
 def test_the_documented_exports_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = exports.__doc__.split("\n")
+    text = diagnosis.weights.__doc__.split("\n")
     code = [line.strip() for line in text if line.startswith("    ")]
     torch, flax = "\n".join(code[:5]), "\n".join(code[5:])
     assert "model.blocks" in torch
@@ -477,7 +476,7 @@ def test_the_documented_exports_run(tmp_path, monkeypatch):
         for z in weights
     ]
     exec(torch, {"model": types.SimpleNamespace(blocks=blocks)})
-    np.testing.assert_allclose(exports.read("depth-64.npz")["w"], weights, rtol=1e-6)
+    np.testing.assert_allclose(diagnosis.read("depth-64.npz")["w"], weights, rtol=1e-6)
     (tmp_path / "depth-64.npz").unlink()
     module = types.ModuleType("flax.traverse_util")
     module.flatten_dict = lambda tree, sep: {
@@ -487,5 +486,5 @@ def test_the_documented_exports_run(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "flax.traverse_util", module)
     params = {f"Block_{k}": {"Dense_0": {"kernel": z}} for k, z in enumerate(weights)}
     exec(flax, {"params": params, "depth": 64})
-    found = exports.read("depth-64.npz")["Dense_0.kernel"]
+    found = diagnosis.read("depth-64.npz")["Dense_0.kernel"]
     np.testing.assert_allclose(found, weights, rtol=1e-6)

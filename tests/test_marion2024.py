@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from deeplimits import experiments, training
+from deeplimits import checkpoints, experiments
 from deeplimits.experiments import marion2024
 from deeplimits.experiments.marion2024 import counterexample, limit
 from deeplimits.residual import ResNet
@@ -130,7 +130,7 @@ class Killed(Exception):
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path, monkeypatch):
     config = marion2024.LongTime(depths=(2, 4), steps=60, every=2)
     whole = marion2024.long_time(config, key=jr.key(0))
-    save, calls = training._Checkpoint.save, []
+    save, calls = checkpoints.Checkpoint.save, []
 
     def dying(self, *state):
         save(self, *state)
@@ -138,7 +138,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path, monkeypat
         if len(calls) == 7:
             raise Killed
 
-    monkeypatch.setattr(training._Checkpoint, "save", dying)
+    monkeypatch.setattr(checkpoints.Checkpoint, "save", dying)
     with pytest.raises(Killed):
         marion2024.long_time(config, key=jr.key(0), scratch=tmp_path)
     again = marion2024.long_time(config, key=jr.key(0), scratch=tmp_path)

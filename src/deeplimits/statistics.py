@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -105,14 +104,6 @@ def root_sum_of_squares(distances: Float[Array, " gaps"]) -> Float[Array, ""]:
     return jnp.sqrt(jnp.sum(distances**2))
 
 
-def quadratic_variation(path: Float[Array, "depth ..."]) -> Float[Array, ""]:
-    r"""$\sum_k \|Z_{k+1} - Z_k\|_F^2$ over neighbouring layers, without a supremum.
-
-    Of a cumulative sum $Z_1 + \dots + Z_k$, from zero, it is $\sum_k \|Z_k\|_F^2$.
-    """
-    return jnp.sum(successive_distances(path) ** 2)
-
-
 def scaling_norms(weights: Float[Array, "depth ..."]) -> dict[str, Float[Array, ""]]:
     r"""The four norms whose exponents in depth `cohen2021` reads together:
 
@@ -149,59 +140,3 @@ def trend_and_noise(
     counts = jnp.asarray(2 * reach + 1, rows.dtype)[:, None]
     trend = ((sums[k + reach + 1] - sums[k - reach]) / counts).reshape(weights.shape)
     return trend, weights - trend
-
-
-def p_variation(weights: Float[Array, "depth ..."], p: float) -> Float[Array, ""]:
-    r"""The $p$-variation along depth, over every subset of the layers,
-
-    $$ \Bigl(\max_{k_0 < \dots < k_r}
-       \sum_i \|Z_{k_i} - Z_{k_{i-1}}\|_F^p\Bigr)^{1/p}, $$
-
-    by dynamic programming over the last chosen layer. Bounded in $L$ for weights that
-    converge to a path of finite $p$-variation.
-    """
-    if not 1 <= p < np.inf:
-        raise ValueError(f"p must be at least 1, and finite: got {p}.")
-    points = _flat(weights)
-    layers = jnp.arange(points.shape[0])
-
-    def distances(point):
-        return jnp.linalg.norm(points - point[None], axis=1)
-
-    # the largest distance becomes one, so that no power can overflow
-    size = jax.lax.map(lambda point: distances(point).max(), points).max()
-    size = jnp.where(size > 0, size, 1)
-
-    def extend(best, k):
-        powers = (distances(points[k]) / size) ** p
-        candidates = jnp.where(layers < k, best + powers, 0)
-        return best.at[k].set(candidates.max()), None
-
-    best, _ = jax.lax.scan(extend, jnp.zeros(points.shape[0], points.dtype), layers)
-    return size * best.max() ** (1 / p)
-
-
-def depth_distance(
-    first: Float[Array, "depth ..."], second: Float[Array, "other ..."]
-) -> Float[Array, ""]:
-    r"""The $L^2$ distance of two networks' weights as step functions of depth,
-
-    $$ \Bigl(\int_0^1 \|Z^{L}(s) - Z^{L'}(s)\|_F^2 \,\mathrm{d}s\Bigr)^{1/2}, $$
-
-    exact for any two depths: both are constant between the merged breakpoints.
-    """
-    if first.shape[1:] != second.shape[1:]:
-        raise ValueError(
-            f"layers differ in shape: {first.shape[1:]}, {second.shape[1:]}."
-        )
-    a, b = first.shape[0], second.shape[0]
-    # breakpoints as integers over the common denominator a * b
-    ends = np.union1d(np.arange(1, a + 1) * b, np.arange(1, b + 1) * a)
-    starts = np.concatenate([[0], ends[:-1]])
-    gaps = _rows(first)[starts // b] - _rows(second)[starts // a]
-    lengths = jnp.asarray((ends - starts) / (a * b), gaps.dtype)
-    return jnp.sqrt(lengths @ jnp.sum(gaps**2, axis=1))
-
-
-def _rows(weights: Array) -> Array:
-    return weights.reshape(weights.shape[0], -1)

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
 from ... import datasets, files
+from ...losses import cross_entropy
 from ...residual import AbstractBlock, Convolution, ResNet, convolve
 from ...statistics import scaling_norms
-from ...training import cross_entropy
 from .fitting import Stopping, fit, orders
 
 KERNELS = ("first", "second")

@@ -10,7 +10,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
-from ...training import Loss
+from ...losses import Loss
 from .setting import require
 
 Orders = Int[Array, "epochs batches size"]

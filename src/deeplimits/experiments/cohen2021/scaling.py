@@ -14,9 +14,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tqdm import tqdm
 
 from ... import files
+from ...devices import over_devices
+from ...losses import mean_square_entry
 from ...residual import ResNet
 from ...statistics import scaling_norms, trend_and_noise
-from ...training import mean_square_entry, over_devices
 from . import setting
 from .fitting import Fit, Stopping, fit, orders
 

@@ -12,8 +12,9 @@ from scipy.interpolate import make_interp_spline
 from tqdm import tqdm
 
 from ... import files
+from ...devices import over_devices
+from ...losses import mean_square_entry
 from ...residual import OneLayer, ResNet
-from ...training import mean_square_entry, over_devices
 from . import setting
 from .scaling import Scaling, Seeds, seeded, sized, smoothed, trained
 

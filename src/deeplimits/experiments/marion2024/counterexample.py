@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, PRNGKeyArray
 
-from ... import files, training
+from ... import files, losses, training
 from ...residual import OneLayer, ResNet
 from . import setting
 
@@ -106,7 +106,7 @@ def _run(config, half_depth, scratch, progress) -> dict[str, np.ndarray]:
         training.train(
             network(half_depth),
             (one, config.target * one),
-            training.mean_square,
+            losses.mean_square,
             setting.descent(config.rate),
             config.steps,
             record=record,

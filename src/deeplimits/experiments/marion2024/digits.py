@@ -11,7 +11,7 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import datasets, files, initialisation, training
+from ... import datasets, files, initialisation, losses, training
 from ...checks import require_known
 from ...residual import Convolution, ResNet, convolve
 from ...statistics import successive_distances
@@ -77,7 +77,7 @@ def digits(
     config: Digits, *, key: PRNGKeyArray, scratch=None, progress=False
 ) -> xr.Dataset:
     """Smoothness along depth, and accuracy, of networks trained on digits."""
-    loss = training.on_batches(training.cross_entropy, config.batch)
+    loss = losses.on_batches(losses.cross_entropy, config.batch)
     optimiser = optax.chain(
         training.depth_factor(), optax.sgd(config.rate, config.momentum)
     )

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import datasets, files, training
+from ... import datasets, files, losses, training
 from ... import initialisation as laws
 from ...checks import require_known
 from ...residual import ResNet, TwoLayer
@@ -94,7 +94,7 @@ def _trained(
     run = training.train(
         models,
         data,
-        training.mean_square,
+        losses.mean_square,
         setting.descent(config.rate),
         config.steps,
         record=setting.distances,

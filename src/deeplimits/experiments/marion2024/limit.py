@@ -13,7 +13,7 @@ import xarray as xr
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ... import training
+from ... import losses
 from ...residual import Matrix, ResNet, TwoLayer
 from .setting import layers
 
@@ -193,7 +193,7 @@ def limit_gradient(
 
 def network_gradient(model: ResNet, *, data: Data) -> ResNet:
     r"""$(L\,\partial_{Z_k} \ell, \partial_A \ell, \partial_B \ell)$ of a network."""
-    gradient = jax.grad(training.mean_square)(model, data)
+    gradient = jax.grad(losses.mean_square)(model, data)
     block = jax.tree.map(lambda g: model.depth * g, gradient.block)
     return eqx.tree_at(lambda m: m.block, gradient, block)
 

@@ -7,7 +7,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import datasets, training
+from ... import datasets, losses, training
 from ...residual import ResNet, TwoLayer
 from ...statistics import successive_distances
 
@@ -19,7 +19,7 @@ class Setting(NamedTuple):
 
     inner: Float[Array, "m d"]
     data: tuple[Float[Array, "n d"], Float[Array, "n d"]]
-    loss: training.Loss
+    loss: losses.Loss
     width_factors: bool
 
     def network(self, depth: int) -> ResNet:
@@ -46,14 +46,14 @@ def script(seed: int, n: int, d: int, m: int, *, unused: bool = False) -> Settin
     skipped = [(d, d)] if unused else []
     W, *_, x, y = datasets.torch_normals(seed, (d, m), *skipped, (n, d), (n, d))
     data = (jnp.asarray(x), jnp.asarray(y))
-    return Setting(jnp.asarray(W.T), data, training.mean_square_entry, False)
+    return Setting(jnp.asarray(W.T), data, losses.mean_square_entry, False)
 
 
 def equation(n: int, d: int, m: int, *, key: PRNGKeyArray) -> Setting:
     """Equation (3) and the loss of `marion2024` as they are printed."""
     weight_key, data_key = jr.split(key)
     data = datasets.gaussian_pairs(n, d, key=data_key)
-    return Setting(jr.normal(weight_key, (m, d)), data, training.mean_square, True)
+    return Setting(jr.normal(weight_key, (m, d)), data, losses.mean_square, True)
 
 
 def layers(model: ResNet) -> TwoLayer:

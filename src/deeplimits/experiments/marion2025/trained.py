@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tqdm import tqdm
 
-from ... import datasets, diagnosis, initialisation, training
+from ... import datasets, diagnosis, initialisation, losses, training
 from ...checks import require_known
 from ...files import checkpoint
 from ...residual import Matrix, OuterLayer, ResNet
@@ -169,7 +169,7 @@ def trainer(config, data: Digits, rate: float) -> Callable[..., training.Run]:
     def loss(model, data, key):
         chosen = jr.randint(key, (config.batch,), 0, len(data.labels))
         batch = (data.images[chosen], data.labels[chosen])
-        return training.cross_entropy(model, batch)
+        return losses.cross_entropy(model, batch)
 
     def fit(model, save, progress=False, *, key):
         with jax.numpy_dtype_promotion("standard"):  # Adam's powers have integers

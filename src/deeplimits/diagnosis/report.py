@@ -13,11 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
-from . import plots
-from .diagnosis import Network, Parameter, overall
-from .exports import Weights
-from .files import atomic
-from .regularity import variogram
+from .. import plots
+from ..files import atomic
+from ..residual import ResNet
+from ..variation import variogram
+from .examination import Network
+from .verdict import Parameter, overall
+from .weights import Weights, as_weights
 
 _COLUMNS = f"{'depth':>6} {'H':>5} {'interval':>14} {'rough':>7}  verdict"
 _NARROWEST = 16  # of the column of names
@@ -69,13 +71,14 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def figure(networks: Sequence[Weights]) -> Figure:
+def figure(networks: Sequence[Weights | ResNet]) -> Figure:
     """Norms, increments and spectra across depth: a row a parameter, the first six."""
     plots.use_style()
-    names = list(networks[0])[:_MOST_ROWS]
+    arrays = [as_weights(network) for network in networks]
+    names = list(arrays[0])[:_MOST_ROWS]
     size = (11.0, 3.0 * len(names))
     drawing, axes = plt.subplots(len(names), 3, figsize=size, squeeze=False)
-    ordered = sorted(networks, key=lambda weights: len(weights[names[0]]))
+    ordered = sorted(arrays, key=lambda weights: len(weights[names[0]]))
     for name, row in zip(names, axes, strict=True):
         rows = [np.asarray(weights[name], float) for weights in ordered]
         rows = [array.reshape(len(array), -1) for array in rows]
@@ -86,7 +89,7 @@ def figure(networks: Sequence[Weights]) -> Figure:
     return drawing
 
 
-def save_figure(networks: Sequence[Weights], path: Path) -> None:
+def save_figure(networks: Sequence[Weights | ResNet], path: Path) -> None:
     """Write `figure` whole or not at all, in the format that the name ends in.
 
     Raises `ValueError` for another format, and where the file cannot be written.

@@ -26,10 +26,12 @@ import os
 import re
 from pathlib import Path
 
+import jax
 import ml_dtypes
 import numpy as np
 
-from .files import read_npz
+from ..files import read_npz
+from ..residual import ResNet
 
 Weights = dict[str, np.ndarray]
 
@@ -62,6 +64,21 @@ def read(path: str | os.PathLike) -> Weights:
     if named and int(named[1]) != depth:
         raise ValueError(f"{path} is named for another depth: it has {depth} layers.")
     return weights
+
+
+def as_weights(network: Weights | ResNet) -> Weights:
+    """The arrays of a network: for a `ResNet` those of its blocks, by their names.
+
+    For a `TwoLayer`: `{"outer": (depth, q, m), "inner": (depth, m, q)}`; with `scale`
+    where it holds one factor a layer. A dictionary of arrays is returned as it came.
+    """
+    if not isinstance(network, ResNet):
+        return network
+    leaves = jax.tree_util.tree_leaves_with_path(network.block)
+    named = {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in leaves}
+    if network.scale is not None and network.scale.ndim == 1:
+        named["scale"] = network.scale
+    return {name: np.asarray(leaf) for name, leaf in named.items()}
 
 
 def check(weights: Weights, source: object) -> None:

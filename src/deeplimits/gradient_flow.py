@@ -1,0 +1,54 @@
+"""The flow of a gradient: training in continuous time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from .losses import Loss
+from .training import depth_factor, split_trainable
+
+
+def flow(
+    model: Any,
+    data: PyTree,
+    loss: Loss,
+    times: Float[Array, " times"],
+    *,
+    rule: optax.GradientTransformation | None = None,
+    trainable: PyTree | Callable[[Any], PyTree] = eqx.is_inexact_array,
+    solver: diffrax.AbstractSolver | None = None,
+    tolerance: float = 1e-8,
+) -> Any:
+    r"""The gradient flow $\dot Z_k = -L\,\partial_{Z_k} \ell$ from training time 0.
+
+    Returns the model at the increasing `times`, stacked on a leading axis.
+    `rule` turns gradients into the direction of motion (a stateless transformation of
+    optax; by default `depth_factor`, and `optax.chain(depth_factor(), optax.clip(c))`
+    is the clipped flow). The flow is integrated by diffrax to the `tolerance`.
+    Source: `marion2024`, equations (4) and (5).
+    """
+    params, fixed = split_trainable(model, trainable)
+    rule = depth_factor() if rule is None else rule
+
+    def velocity(t, params, args):
+        grads = jax.grad(lambda p: loss(eqx.combine(p, fixed), data, None))(params)
+        return jax.tree.map(jnp.negative, rule.update(grads, rule.init(params))[0])
+
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(velocity),
+        diffrax.Tsit5() if solver is None else solver,
+        t0=0.0,
+        t1=times[-1],
+        dt0=None,
+        y0=params,
+        saveat=diffrax.SaveAt(ts=times),
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+        max_steps=2**16,
+    )
+    return eqx.combine(solution.ys, fixed)

@@ -1,0 +1,94 @@
+"""What the library's names promise: each leads to what it says."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import deeplimits
+
+# Packages whose modules still bear the names of their functions.
+NOT_YET = ("deeplimits.experiments",)
+
+
+def modules():
+    found = pkgutil.walk_packages(deeplimits.__path__, "deeplimits.")
+    return [name for _, name, _ in found if not name.startswith(NOT_YET)]
+
+
+def home(value):
+    return getattr(value, "__module__", None)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_no_function_or_class_has_its_modules_name(name):
+    """Imported into the package it would hide the module, or the module hide it."""
+    module = importlib.import_module(name)
+    own = {key for key, value in vars(module).items() if home(value) == name}
+    siblings = {each.rpartition(".")[2] for each in modules() if parent(each) == name}
+    assert name.rpartition(".")[2] not in own
+    assert own & siblings == set()
+
+
+def parent(name):
+    return name.rpartition(".")[0]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_all_is_what_it_says(name):
+    """Each name of `__all__` is there, once, and stands for what is defined in the
+    package: no module that hides a function, nothing of somebody else's."""
+    module = importlib.import_module(name)
+    promised = getattr(module, "__all__", [])
+    assert len(set(promised)) == len(promised)
+    for key in promised:
+        value = getattr(module, key)
+        assert not isinstance(value, ModuleType), f"{name}.{key} is a module"
+        if inspect.isfunction(value) or inspect.isclass(value):
+            assert home(value).startswith(name), f"{name}.{key} is {home(value)}'s"
+            assert value.__name__ == key
+            assert getattr(importlib.import_module(home(value)), key) is value
+
+
+def test_a_package_promises_all_that_it_imports():
+    """A name without underscore that a package shows is in its `__all__`."""
+    for name in modules():
+        module = importlib.import_module(name)
+        if hasattr(module, "__path__"):
+            public = {
+                key
+                for key, value in vars(module).items()
+                if key[0] != "_" and not isinstance(value, ModuleType)
+            }
+            assert public == set(module.__all__), name
+
+
+# Without what these bring, `deeplimits --version` need not wait.
+HEAVY = {"equinox", "jax", "matplotlib", "pandas", "scipy", "sklearn", "xarray"}
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("import deeplimits", set()),
+        ("from deeplimits import checks, exercises, files, images, ledger", set()),
+        ("from deeplimits import datasets, losses, residual", {"equinox", "jax"}),
+    ],
+)
+def test_what_is_heavy_is_loaded_where_it_is_used(line, allowed):
+    code = f"import json, sys; {line}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) & HEAVY <= allowed
+
+
+def test_modules_come_with_their_first_use():
+    code = "import deeplimits; deeplimits.checks.require_level(0.5); deeplimits.nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "module 'deeplimits' has no attribute 'nothing'" in done.stderr
+    assert {"__version__", "residual", "diagnosis"} <= set(dir(deeplimits))
