@@ -57,8 +57,9 @@ def measure(repeats: int, seed: int) -> xr.Dataset:
         weights = draw(regime, depth, width, key=jr.fold_in(jr.key(seed), n))
         [found] = diagnosis.diagnose([{"weight": weights}])
         [network] = found.networks
-        h = network.regularity or (np.nan, np.nan, np.nan)
-        rows.append((regime, depth, width, found.verdict, *h))
+        h = network.regularity
+        numbers = h.numbers if h is not None else 3 * (np.nan,)
+        rows.append((regime, depth, width, found.verdict, *numbers))
     columns = dict(zip("rdwvhab", zip(*rows, strict=True), strict=True))
     verdicts = [v for v in diagnosis.VERDICTS if v in columns["v"]]
     pairs = list(zip(columns["r"], columns["v"], strict=True))

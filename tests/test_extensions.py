@@ -26,6 +26,18 @@ CLAIM = {
     "verdict": "agrees",
     "reason": "It does.",
 }
+WIDE = {"id": "toy-wide", "where": "Proposition 1", "verdict": "undecided"}
+
+
+def numbers(value, low, high, **extra):
+    return {"value": value, "low": low, "high": high, "kind": "over seeds"} | extra
+
+
+HALVES = [numbers(-1.5, -1.6, -1.4), numbers(-0.5, -0.6, -0.4)]
+MEASURED = {
+    "toy-claim": numbers(-1.0, -1.02, -0.98, halves=HALVES),
+    "toy-wide": numbers(-1.0, -1.3, -0.7, kind="residuals of one curve"),
+}
 TOC = {
     "format": "jb-book",
     "root": "book/intro",
@@ -37,7 +49,8 @@ PAGES = {
     "status": "# Status\n\n```{status-table}\n```\n",
     "toy": "The source of the record, which is not a page.\n",
 }
-CARD = "# Toy\n\nSlope {glue:text}`slope:.2f`.\n\n```{claim} toy-claim\n```"
+CARD = "# Toy\n\nSlope {glue:text}`slope:.2f`.\n\n```{claim} toy-claim\n```\n"
+CARD += "\n```{claim} toy-wide\n```"
 PROVENANCE = {
     **{"version": "0.1.0", "commit": "abcdef0123+", "profile": "book", "seed": 1},
     **{"device": "cpu", "dtype": "float64", "wall_seconds": 12, "peak_mib": 340},
@@ -59,8 +72,7 @@ def record(card=CARD, alt="A line of slope {slope:.1f} and more", measured=True)
     """An executed chapter: a card, two numbers, one figure."""
     outputs = [glued("slope", -1.0049)]
     if measured:
-        numbers = {"value": -1.0, "low": -1.02, "high": -0.98}
-        outputs += [glued("toy-claim", numbers, deeplimits={"claim": "toy-claim"})]
+        outputs += [glued(k, v, deeplimits={"claim": k}) for k, v in MEASURED.items()]
     outputs += [nbformat.v4.new_output("display_data", {"image/png": PIXEL})]
     mystnb = {"image": {"alt": alt}}
     cells = [
@@ -74,7 +86,7 @@ def record(card=CARD, alt="A line of slope {slope:.1f} and more", measured=True)
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 
-def build(root, claims=(CLAIM,), **options):
+def build(root, claims=(CLAIM, CLAIM | WIDE), **options):
     """Build the small book; the exit status and all that was said."""
     book = root / "book"
     for name in ("_ext", "_static"):
@@ -113,8 +125,25 @@ def test_the_card_says_what_the_ledger_says(pages):
     text = card.get_text(" ", strip=True)
     assert "Claim · Proposition 0 · ✓ agrees" in text
     assert "Expected: [−1.1, −0.9], since the bound is" in text
-    assert "Measured: −1 [−1.02, −0.98]." in text
+    assert "Measured: −1 [−1.02, −0.98], over seeds." in text
+    halves = "halves of the window: −1.5 [−1.6, −1.4] and −0.5 [−0.6, −0.4]."
+    assert halves in text
     assert card.find("a", href="ledger.html#ledger-toy-claim")
+
+
+def test_an_undecided_claim_has_a_card_of_its_own_and_says_of_what_it_was_measured(
+    pages,
+):
+    card = pages("toy").find(id="claim-toy-wide")
+    text = card.get_text(" ", strip=True)
+    assert "claim-undecided" in card["class"]
+    assert "Claim · Proposition 1 · ? undecided" in text
+    assert "Measured: −1 [−1.3, −0.7], residuals of one curve." in text
+    assert "halves" not in text  # there are none
+    row = pages("ledger").find(id="ledger-toy-wide")
+    text = row.get_text(" ", strip=True)
+    assert "claim-undecided" in row["class"]
+    assert "−1 [−1.3, −0.7], residuals of one curve ( Toy )" in text
 
 
 def test_the_table_and_the_card_lead_to_each_other(pages):
@@ -162,7 +191,10 @@ def test_one_registry_makes_the_table_and_the_macros(pages):
         ({"claims": []}, "claims.yml has no such claim"),
         ({"claims": [CLAIM | {"verdict": "differs"}]}, "is agrees"),
         ({"card": CARD.replace("toy-claim", "other")}, "no claim 'other'"),
-        ({"card": "# Toy"}, "claims without a card on any page: ['toy-claim']"),
+        (
+            {"card": "# Toy"},
+            "without a card on any page: ['toy-claim', 'toy-wide']",
+        ),
         ({"alt": "Slope {slpoe:.2f}"}, "the alt text quotes 'slpoe'"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from deeplimits import exercises, ledger
+from deeplimits.intervals import Interval, Kind
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,8 +35,9 @@ def output(name, value, claim=False):
     return {"output_type": "display_data", "data": data, "metadata": metadata}
 
 
-def measured(name, value, low, high):
-    return output(name, {"value": value, "low": low, "high": high}, claim=True)
+def measured(name, value, low, high, **extra):
+    numbers = {"value": value, "low": low, "high": high, "kind": "over seeds"}
+    return output(name, numbers | extra, claim=True)
 
 
 @pytest.fixture
@@ -65,8 +67,8 @@ def book(tmp_path):
 )
 def test_a_verdict_is_where_the_interval_lies(low, high, verdict):
     expected = ledger.Expected(-1.1, -0.9, "a bound")
-    m = ledger.Measurement((low + high) / 2, low, high, "euler")
-    assert ledger.verdict(expected, m) == verdict
+    interval = Interval((low + high) / 2, low, high, Kind.SEEDS)
+    assert ledger.verdict(expected, interval) == verdict
 
 
 def test_a_sound_ledger_has_no_problems(book):
@@ -74,7 +76,21 @@ def test_a_sound_ledger_has_no_problems(book):
     assert ledger.check(root) == []
     text, ok = ledger.report(root)
     assert ok
-    assert "1 claims: 1 agrees, 0 differs, 0 not attempted." in text
+    assert "rate  -1 [-1.02, -0.98], over seeds; expected [-1.1, -0.9]" in text
+    assert "1 claims: 1 agrees, 0 differs, 0 undecided, 0 not attempted." in text
+
+
+def test_undecided_is_a_verdict_that_follows_like_the_others(book):
+    """It has a measurement, and may not be said of what the interval decides."""
+    claim, wide = CLAIM | {"verdict": "undecided"}, measured("rate", -1, -1.3, -0.9)
+    root = book([claim], [wide])
+    assert ledger.check(root) == []
+    assert "0 agrees, 0 differs, 1 undecided" in ledger.report(root)[0]
+    [problem] = ledger.check(book([claim], [measured("rate", -1, -1.02, -0.98)]))
+    assert "says undecided" in problem
+    assert "is agrees" in problem
+    [problem] = ledger.check(book([claim]))
+    assert "0 measurements" in problem
 
 
 @pytest.mark.parametrize(
@@ -192,18 +208,25 @@ def test_report_turns_a_schema_error_into_a_line(book):
     assert "field tag" in text
 
 
-def test_an_archive_may_hold_measurements(book):
-    import xarray as xr
-
-    from deeplimits import results
-
-    root = book([CLAIM | {"source": "results/toy/a.nc"}])
-    (root / "results" / "toy").mkdir(parents=True)
-    numbers = {"rate": {"value": -1.0, "low": -1.02, "high": -0.98}}
-    dataset = xr.Dataset({"x": 1.0}, attrs={"claims": json.dumps(numbers)})
-    path = root / "results" / "toy" / "a.nc"
-    results.save(dataset, path, config={}, seed=0, wall_seconds=0.0)
-    assert ledger.check(root) == []
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"value": -1.0, "low": -1.1, "high": -0.9}, "kind"),
+        (
+            {"value": -1.0, "low": -1.1, "high": -0.9, "kind": "over the moon"},
+            "unknown kind 'over the moon'; known: over seeds, ",
+        ),
+        (
+            {"value": -1.0, "low": -0.9, "high": -1.1, "kind": "over seeds"},
+            "low <= value <= high",
+        ),
+    ],
+)
+def test_a_record_whose_interval_is_none_is_named(book, content, message):
+    root = book([CLAIM], [output("rate", content, claim=True)])
+    with pytest.raises(ledger.LedgerError, match=r"euler\.ipynb cannot be") as error:
+        ledger.check(root)
+    assert message in str(error.value)
 
 
 @pytest.fixture
@@ -230,13 +253,31 @@ def test_glue_is_read_back_rounded(displayed):
     assert ledger.values(displayed()) == expected
 
 
-def test_measure_is_read_back_as_a_measurement(displayed):
-    ledger.measure("rate", -1.00001, -1.23456, -0.98765)
+def test_glue_takes_an_interval_apart(displayed):
+    ledger.glue("slope", Interval(-1.00001, -1.23456, -0.98765, Kind.SEEDS), digits=3)
     assert ledger.values(displayed()) == {
-        "rate": {"value": -1.0, "low": -1.235, "high": -0.9877}
+        "slope": -1.0,
+        "slope-low": -1.23,
+        "slope-high": -0.988,
     }
-    [found] = displayed()["cells"][0]["outputs"]
-    assert found["metadata"]["deeplimits"] == {"claim": "rate"}
+
+
+def test_measure_is_read_back_with_its_kind_and_its_halves(displayed, tmp_path):
+    a, b = [Interval(x, x, x, Kind.RESIDUALS) for x in (-1.5, -0.987654)]
+    ledger.measure("rate", Interval(-1.00001, -2.0, 0.0, Kind.RESIDUALS, (a, b)))
+    ledger.measure("plain", Interval(-1.0, -1.23456, -0.98765, Kind.SEEDS))
+    found = displayed()
+    metadata = [x["metadata"]["deeplimits"] for x in found["cells"][0]["outputs"]]
+    assert metadata == [{"claim": "rate"}, {"claim": "plain"}]
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "euler.ipynb").write_text(json.dumps(found))
+    (_, rate), (_, plain) = ledger.measurements(tmp_path)
+    assert rate.source == "euler"
+    assert rate.interval == Interval(
+        *(-1.0, -2.0, 0.0, Kind.RESIDUALS),
+        tuple(Interval(x, x, x, Kind.RESIDUALS) for x in (-1.5, -0.9877)),
+    )
+    assert plain.interval == Interval(-1.0, -1.235, -0.9877, Kind.SEEDS)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -244,13 +285,14 @@ def test_numbers_that_are_not_finite_are_refused(displayed, value):
     """The record could not be read back."""
     with pytest.raises(ValueError, match=f"finite numbers: got {value}"):
         ledger.glue("x", value)
-    with pytest.raises(ValueError, match=f"finite numbers: got {value}"):
-        ledger.measure("rate", 1.0, 0.0, value)
+    unknown = Interval(math.nan, -math.inf, math.inf, Kind.LAYERS)
+    with pytest.raises(ValueError, match="finite numbers: got nan"):
+        ledger.measure("rate", unknown)
 
 
-def test_a_value_outside_its_interval_is_refused(displayed):
-    with pytest.raises(ValueError, match="low <= value <= high"):
-        ledger.measure("rate", 2.0, 0.0, 1.0)
+def test_a_number_without_bounds_is_no_measurement(displayed, as_in_use):
+    with pytest.raises(ValueError, match="an Interval is needed, got -1"):
+        ledger.measure("rate", -1.0)
 
 
 def test_the_ledger_of_the_book_holds_together():

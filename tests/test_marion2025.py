@@ -134,7 +134,8 @@ def test_crossing_of_two_power_laws():
         replace(config, networks=8, width=2, points=1), key=jr.key(6)
     )
     dataset["log_ratio"][:] = rows[None, None]
-    np.testing.assert_allclose(marion2025.crossing(dataset), [[0.7] * 3], atol=1e-12)
+    [found] = marion2025.crossing(dataset)
+    np.testing.assert_allclose(found.numbers, [0.7] * 3, atol=1e-12)
 
 
 def test_no_network_stands_still():

@@ -31,6 +31,23 @@ def test_rate_draws_points_fit_and_prediction(ax):
     assert np.log(theory[-1] / theory[0]) / np.log(4) == pytest.approx(-1)
 
 
+def test_rate_draws_both_halves_where_they_are_and_says_their_slopes(ax):
+    """Thin and dashed, each over its own depths; the curve bends at 16."""
+    x = 2.0 ** np.arange(9)
+    y = np.maximum(1 / x, 1 / 16)
+    plots.rate(ax, x, y, slope=statistics.loglog_slope(x, y), label="bent")
+    [label] = ax.get_legend_handles_labels()[1]
+    assert label == "bent: slope -0.50 (halves -1.00, 0.00)"
+    _, fit, lower, upper = ax.lines
+    np.testing.assert_allclose(lower.get_xdata(), [1, 16])
+    np.testing.assert_allclose(upper.get_xdata(), [16, 256])
+    np.testing.assert_allclose(lower.get_ydata(), [1, 1 / 16])
+    np.testing.assert_allclose(upper.get_ydata(), [1 / 16, 1 / 16])
+    for half in (lower, upper):
+        assert half.get_linestyle() == "--" != fit.get_linestyle()
+        assert half.get_linewidth() < fit.get_linewidth()
+
+
 def test_rate_of_repeats_draws_their_range(ax):
     y = np.array([[1.0, 0.5, 0.2], [4.0, 2.0, 0.8]])
     plots.rate(ax, [2.0, 4.0, 8.0], y)

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from deeplimits import statistics, variation
+from deeplimits.intervals import Interval, Kind
 
 
 def test_slope_of_an_exact_power_law():
@@ -30,16 +31,87 @@ def test_interval_covers_the_truth_as_often_as_it_says(repeats):
     for _ in range(400):
         y = x**-0.5 * np.exp(0.1 * rng.normal(size=(repeats, 6)))
         slope = statistics.loglog_slope(x, y[0] if repeats == 1 else y, level=0.9)
-        hits += slope.low <= -0.5 <= slope.high
+        hits += -0.5 in slope
     # 400 trials of probability 0.9: five standard errors are 0.075
     assert abs(hits / 400 - 0.9) < 0.075
 
 
 def test_mean_interval_is_students():
     samples = np.array([1.0, 2.0, 4.0])
-    mean, low, high = statistics.mean_interval(samples)
-    expected = stats.t.interval(0.95, 2, mean, stats.sem(samples))
-    np.testing.assert_allclose((low, high), expected)
+    mean = statistics.mean_interval(samples)
+    expected = stats.t.interval(0.95, 2, np.mean(samples), stats.sem(samples))
+    np.testing.assert_allclose(mean.numbers, (np.mean(samples), *expected))
+    assert mean.kind == Kind.SEEDS
+
+
+def test_a_slope_says_what_its_interval_is():
+    x = np.array([2.0, 5.0, 9.0, 30.0])
+    assert statistics.loglog_slope(x, 1 / x).kind == Kind.RESIDUALS
+    repeats = np.stack([1 / x, 2 / x**1.1])
+    assert statistics.loglog_slope(x, repeats).kind == Kind.SEEDS
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_halves_of_a_power_law_have_its_slope(repeats):
+    x = np.geomspace(3.0, 700.0, 9)
+    sizes = np.arange(1.0, 1.0 + repeats)[:, None]
+    y = sizes * x**-0.7
+    slope = statistics.loglog_slope(x, y[0] if repeats == 1 else y)
+    for half in slope.halves:
+        assert half.value == pytest.approx(-0.7, abs=1e-12)
+        assert half.kind == slope.kind
+        np.testing.assert_allclose(half.line(x), np.exp(np.log(y).mean(0)))
+
+
+@pytest.mark.parametrize(
+    ("count", "lower", "upper"), [(5, 3, 3), (6, 3, 4), (7, 4, 4), (8, 4, 5)]
+)
+def test_the_halves_share_the_middle_depth(count, lower, upper):
+    """Of an even number the lower of the two in the middle. The curve is a zigzag, so
+    that a point more or less changes each slope; given in another order, and beside
+    points that the window leaves out, it has the same ones."""
+    x = 2.0 ** np.arange(count + 2)
+    y = 1 / x * np.where(np.arange(count + 2) % 2, 1.3, 1.0)
+    order = np.random.default_rng(0).permutation(count + 2)
+    window = (x[1], x[-2])
+    found = statistics.loglog_slope(x[order], y[order], window=window).halves
+    for half, part in zip(
+        found, (slice(1, 1 + lower), slice(-1 - upper, -1)), strict=True
+    ):
+        alone = statistics.loglog_slope(x[part], y[part])
+        np.testing.assert_allclose(half.numbers, alone.numbers)
+        assert half.window == (x[part][0], x[part][-1])
+    assert found[0].window[1] == found[1].window[0]
+
+
+def test_the_halves_of_a_kinked_curve_are_its_two_slopes():
+    """y = 1/x to x = 16, then level at 1/16. By hand, in powers of two from 1 to 256:
+    the values fall by 4 to the middle of the nine and stay there; the whole has slope
+    -(sum of k y_k)/60 = -30/60 with k = -4, ..., 4 and y_k = min(0, k)."""
+    x = 2.0 ** np.arange(9)
+    slope = statistics.loglog_slope(x, np.maximum(1 / x, 1 / 16))
+    assert slope.value == pytest.approx(-0.5, abs=1e-12)
+    for half, expected in zip(slope.halves, (-1, 0), strict=True):
+        np.testing.assert_allclose(half.numbers, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("window", [None, (2.0, 16.0)])
+def test_fewer_than_five_depths_have_no_halves(window):
+    """Points at the same depth count as one."""
+    x = np.array([2.0, 2.0, 4.0, 8.0, 16.0])
+    x = x if window is None else np.append(x, 32.0)
+    assert statistics.loglog_slope(x, 1 / x, window=window).halves is None
+
+
+def test_minus_a_slope_is_an_interval_of_the_opposite_exponent():
+    x = 2.0 ** np.arange(7)
+    y = x**-0.5 * np.exp(0.1 * np.random.default_rng(1).normal(size=(4, 7)))
+    slope, opposite = (statistics.loglog_slope(x, z) for z in (y, 1 / y))
+    for found, expected in zip(
+        (-slope, *(-slope).halves), (opposite, *opposite.halves), strict=True
+    ):
+        assert type(found) is Interval
+        np.testing.assert_allclose(found.numbers, expected.numbers, rtol=1e-9)
 
 
 def test_successive_distances_of_a_line(dtype):

@@ -19,7 +19,7 @@ from deeplimits import ledger
 
 LEDGER = "book/ledger"
 HEADER = ("claim", "expected", "measured", "verdict", "why")
-MARKS = {"agrees": "✓", "differs": "≠", "not attempted": "○"}
+MARKS = {"agrees": "✓", "differs": "≠", "undecided": "?", "not attempted": "○"}
 
 
 class claim_link(nodes.Inline, nodes.TextElement):
@@ -48,15 +48,9 @@ def _cards(env) -> dict[str, str]:
     return env.claim_cards
 
 
-def _source(claim: ledger.Claim) -> str:
-    assert claim.source is not None
-    archived = claim.source.endswith(".nc")
-    return f"`{claim.source}`" if archived else f"{{doc}}`{claim.source}`"
-
-
-def _typeset(numbers: str) -> str:
-    """With a minus sign where the terminal has a hyphen."""
-    return numbers.replace("-", "\N{MINUS SIGN}")
+def _typeset(numbers: object) -> str:
+    """As text, with a minus sign where the terminal has a hyphen."""
+    return str(numbers).replace("-", "\N{MINUS SIGN}")
 
 
 def _mark(claim: ledger.Claim) -> str:
@@ -94,8 +88,13 @@ class Claim(SphinxDirective):
             expected = _typeset(ledger.bounds(claim.expected))
             lines += [
                 f"* Expected: {expected}, since {claim.expected.why}.",
-                f"* Measured: {_typeset(ledger.interval(measurement))}.",
+                f"* Measured: {_typeset(measurement.interval)}.",
             ]
+            if measurement.interval.halves:
+                lower, upper = (
+                    _typeset(f"{h:.4g}") for h in measurement.interval.halves
+                )
+                lines += [f"* Over the two halves of the window: {lower} and {upper}."]
         return "\n".join([*lines, f"* {claim.reason}"])
 
     def _to_ledger(self, claim) -> nodes.paragraph:
@@ -131,11 +130,13 @@ class ClaimsTable(SphinxDirective):
 
     def _cells(self, claim, measurement) -> tuple[str, ...]:
         paper = "" if claim.paper == "ours" else f"{{cite:t}}`{claim.paper}`, "
-        measured = _typeset(ledger.interval(measurement))
+        measured = ""
+        if measurement is not None:
+            measured = f"{_typeset(measurement.interval)} ({{doc}}`{claim.source}`)"
         return (
             f"{paper}{claim.where}. {claim.statement}",
             _typeset(ledger.bounds(claim.expected)),
-            f"{measured} ({_source(claim)})" if measured else "",
+            measured,
             _mark(claim),
             claim.reason,
         )

@@ -1,13 +1,14 @@
 """The claims ledger: what a paper says, what we measured, and whether they agree.
 
-A claim is an entry of `book/claims.yml`. A measurement is an output that `measure`
-left in an executed record (`book/*.ipynb`), or the attribute `claims` of an archived
-result (`results/**/*.nc`). The verdict follows from the two by `verdict` alone:
+A claim is an entry of `book/claims.yml`. A measurement is an interval that `measure`
+left in an executed record (`book/*.ipynb`). The verdict follows from the two by
+`verdict` alone:
 
 $$ [\\text{low}, \\text{high}] \\subseteq E \\Rightarrow \\text{agrees}, \\qquad
    [\\text{low}, \\text{high}] \\cap E = \\emptyset \\Rightarrow \\text{differs}, $$
 
-where $E$ is the expected range; anything else is undecided, and an error.
+where $E$ is the expected range; anything else is *undecided*. What `book/claims.yml`
+says must be what follows.
 """
 
 import ast
@@ -22,10 +23,13 @@ from typing import Any
 
 import yaml
 
+from .intervals import Interval, Kind
+
 PREFIX = "application/papermill.record/"
 KINDS = ("theorem", "figure", "table", "ours")
 TAGS = ("T", "T0", "C", "F", "M", "D", "N")
-VERDICTS = ("agrees", "differs", "not attempted")
+VERDICTS = ("agrees", "differs", "undecided", "not attempted")
+_NUMBERS = ("value", "low", "high")
 FIELDS = {
     "id": str,
     "paper": str,
@@ -55,11 +59,9 @@ class Expected:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A number, its interval, and the file that it was found in."""
+    """An interval, and the record that it was found in."""
 
-    value: float
-    low: float
-    high: float
+    interval: Interval
     source: str
 
 
@@ -106,19 +108,36 @@ def _record(name: str, text: str, extra: Mapping[str, Any]) -> None:
 
 
 def glue(name: str, value: Any, *, digits: int = 4) -> None:
-    """Leave a number (or a short text) in the record, for the prose to quote."""
-    _record(name, repr(_significant(value, digits)), {})
+    """Leave a number (or a short text) in the record, for the prose to quote.
+
+    Of an `Interval` all parts at once: `name`, `name-low` and `name-high`.
+    """
+    if isinstance(value, Interval):
+        for suffix, number in zip(("", "-low", "-high"), value.numbers, strict=True):
+            glue(name + suffix, number, digits=digits)
+    else:
+        _record(name, repr(_significant(value, digits)), {})
 
 
-def measure(claim: str, value: Any, low: Any, high: Any, *, digits: int = 4) -> None:
-    """Leave the measurement of a claim, with its interval, in the record."""
-    numbers = {"value": value, "low": low, "high": high}
-    numbers = {key: float(_significant(x, digits)) for key, x in numbers.items()}
-    if not numbers["low"] <= numbers["value"] <= numbers["high"]:
-        raise ValueError(
-            f"measure({claim!r}): low <= value <= high is needed, got {numbers}."
-        )
-    _record(claim, repr(numbers), {"deeplimits": {"claim": claim}})
+def measure(claim: str, interval: Interval, *, digits: int = 4) -> None:
+    """Leave the measurement of a claim in the record: an interval with its halves.
+
+    Raises `ValueError` for a bare number. It needs bounds, and a word on what they are:
+    `intervals.hull` makes them.
+    """
+    if not isinstance(interval, Interval):
+        raise ValueError(f"measure({claim!r}): an Interval is needed, got {interval}.")
+    content = _content(interval, digits)
+    _record(claim, repr(content), {"deeplimits": {"claim": claim}})
+
+
+def _content(interval: Interval, digits: int) -> dict[str, Any]:
+    """An interval as a record holds it."""
+    numbers = (_significant(x, digits) for x in interval.numbers)
+    content = dict(zip(_NUMBERS, numbers, strict=True)) | {"kind": interval.kind.value}
+    if interval.halves:
+        content["halves"] = [_content(half, digits) for half in interval.halves]
+    return content
 
 
 # ----------------------------------------------------------------- from the records
@@ -159,31 +178,25 @@ def _measured(notebook: Path | Mapping[str, Any]) -> list[str]:
     return [claim for claim in claims if claim is not None]
 
 
-def _measurement(source: str, found: Mapping[str, Any]) -> Measurement:
-    return Measurement(**{key: float(x) for key, x in found.items()}, source=source)
+def _interval(content: Mapping[str, Any]) -> Interval:
+    """What `_content` was made of."""
+    halves = content.get("halves")
+    halves = halves and (_interval(halves[0]), _interval(halves[1]))
+    value, low, high = (float(content[name]) for name in _NUMBERS)
+    return Interval(value, low, high, Kind(content["kind"]), halves)
 
 
 def _in_record(path: Path) -> list[tuple[str, Measurement]]:
     with _reading(path):
         found, names = values(path), _measured(path)
-        return [(name, _measurement(path.stem, found[name])) for name in names]
-
-
-def _in_result(path: Path, root: Path) -> list[tuple[str, Measurement]]:
-    from . import results  # only where there is an archive to read
-
-    source = path.relative_to(root).as_posix()
-    with _reading(path):
-        claims = json.loads(results.load(path).attrs.get("claims", "{}"))
-        return [(name, _measurement(source, m)) for name, m in claims.items()]
+        measured = [(name, _interval(found[name])) for name in names]
+    return [(name, Measurement(interval, path.stem)) for name, interval in measured]
 
 
 def measurements(root: Path) -> list[tuple[str, Measurement]]:
-    """Every measurement in the records and archives below `root`."""
+    """Every measurement in the records below `root`."""
     records = sorted((root / "book").glob("*.ipynb"))
-    archives = sorted((root / "results").glob("**/*.nc"))
-    found = [pair for path in records for pair in _in_record(path)]
-    return found + [pair for path in archives for pair in _in_result(path, root)]
+    return [pair for path in records for pair in _in_record(path)]
 
 
 # ----------------------------------------------------------------- claims.yml
@@ -284,11 +297,11 @@ def load(root: Path | None = None) -> list[Claim]:
 # ----------------------------------------------------------------- verdicts
 
 
-def verdict(expected: Expected, measurement: Measurement) -> str:
+def verdict(expected: Expected, interval: Interval) -> str:
     """`agrees`, `differs` or `undecided`: where the interval lies."""
-    if expected.low <= measurement.low and measurement.high <= expected.high:
+    if expected.low <= interval.low and interval.high <= expected.high:
         return "agrees"
-    if measurement.high < expected.low or expected.high < measurement.low:
+    if interval.high < expected.low or expected.high < interval.low:
         return "differs"
     return "undecided"
 
@@ -303,12 +316,11 @@ def _problem(claim: Claim, found: list[Measurement]) -> str | None:
     if m.source != claim.source:
         return f"{claim.id}: measured in {m.source}, source says {claim.source}."
     assert claim.expected is not None  # parse has seen to it
-    computed = verdict(claim.expected, m)
+    computed = verdict(claim.expected, m.interval)
     if computed != claim.verdict:
         return (
-            f"{claim.id}: the verdict says {claim.verdict}, but [{m.low:.4g}, "
-            f"{m.high:.4g}] against [{claim.expected.low:.4g}, "
-            f"{claim.expected.high:.4g}] is {computed}."
+            f"{claim.id}: the verdict says {claim.verdict}, but {m.interval:.4g} "
+            f"against {bounds(claim.expected)} is {computed}."
         )
     return None
 
@@ -338,11 +350,6 @@ def check(root: Path | None = None) -> list[str]:
 # ----------------------------------------------------------------- printing
 
 
-def interval(m: Measurement | None) -> str:
-    """A measurement as text: `-0.998 [-1.002, -0.994]`."""
-    return "" if m is None else f"{m.value:.4g} [{m.low:.4g}, {m.high:.4g}]"
-
-
 def bounds(expected: Expected | None) -> str:
     """An expected range as text; a one-sided one as an inequality."""
     if expected is None:
@@ -355,7 +362,7 @@ def bounds(expected: Expected | None) -> str:
 
 
 def _line(claim: Claim, m: Measurement | None) -> str:
-    numbers = f"{interval(m)} in {bounds(claim.expected)}" if m else claim.reason
+    numbers = f"{m.interval}; expected {bounds(claim.expected)}" if m else claim.reason
     return f"{claim.verdict:>13}  {claim.id}  {numbers}"
 
 

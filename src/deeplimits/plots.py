@@ -65,19 +65,27 @@ def rate(
 ) -> Axes:
     """Errors against depth on log axes: points, fitted line, predicted slope.
 
-    For repeats, `y` of shape `(repeats, points)`: their geometric mean and range.
+    For repeats, `y` of shape `(repeats, points)`: their geometric mean and range. The
+    fits of the two halves of the window are thin dashed lines, and their slopes stand
+    in the label: where they part from the fit, it is no line.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     rows = np.atleast_2d(y)
     centre = np.exp(np.log(rows).mean(0))
     if slope is not None:
         label = f"{label or 'measured'}: slope {slope.value:.2f}"
+        halves = slope.halves or ()
+        if halves:
+            label += " (halves {:.2f}, {:.2f})".format(*(h.value for h in halves))
     [points] = ax.loglog(x, centre, label=label, **({"linestyle": "none"} | style))
     colour = points.get_color()
     if len(rows) > 1:
         ax.fill_between(x, rows.min(0), rows.max(0), color=colour, alpha=0.2, lw=0)
     if slope is not None:
         ax.loglog(x, slope.line(x), color=colour, marker="none", linestyle="-", lw=1)
+        for half in halves:
+            ends = np.asarray(half.window)
+            ax.loglog(ends, half.line(ends), color="k", marker="none", ls="--", lw=0.7)
     if predicted is not None:
         theory = centre[-1] * (x / x[-1]) ** predicted * 0.6
         theory_label = f"predicted slope {predicted:g}"

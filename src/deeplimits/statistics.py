@@ -1,6 +1,6 @@
 """Measured exponents with intervals, and how weights vary along depth."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,15 +9,22 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from .checks import require_finite, require_level
+from .intervals import Interval, Kind
+
+HALVED_FROM = 5  # depths: each half of the window then has three of its own
 
 
-class Slope(NamedTuple):
-    """A fitted exponent, its confidence interval, and the intercept of the fit."""
+@dataclass(frozen=True, kw_only=True)
+class Slope(Interval):
+    """A fitted exponent: an `Interval` that knows its line, and where it was fitted.
 
-    value: float
-    low: float
-    high: float
+    `window` is the smallest and the largest $x$ of the fit. Arithmetic makes a plain
+    `Interval` of it: minus an exponent has no line.
+    """
+
     intercept: float
+    window: tuple[float, float]
+    halves: "tuple[Slope, Slope] | None" = None
 
     def line(self, x: ArrayLike) -> np.ndarray:
         """The fitted power law at `x`."""
@@ -33,10 +40,17 @@ def loglog_slope(
 ) -> Slope:
     r"""The least-squares exponent $p$ of $y \approx c\,x^p$, with an interval.
 
-    For one series `y` the interval is that of the regression; for repeats, `y` of
-    shape `(repeats, points)`, it is Student's interval of the repeats' own slopes.
-    Only the points with `window[0] <= x <= window[1]` are used. Raises `ValueError`
-    for values that are not positive and finite, and for fewer than three different x.
+    For one series `y` the interval is that of the regression, from its residuals; for
+    repeats, `y` of shape `(repeats, points)`, it is Student's interval of the repeats'
+    own slopes, over seeds. Only the points with `window[0] <= x <= window[1]` are used.
+
+    A slope alone does not say whether there is a line. From five different x on,
+    `halves` are the slopes of the lower and of the upper half of them. These share the
+    middle one; of an even number, the lower of the two in the middle, so that the upper
+    half, nearer to the limit, has one more.
+
+    Raises `ValueError` for values that are not positive and finite, and for fewer than
+    three different x.
     """
     require_level(level)
     x, y = np.asarray(x, float), np.asarray(y, float)
@@ -53,38 +67,54 @@ def loglog_slope(
         )
     if not (np.isfinite(y).all() and (y > 0).all() and (x > 0).all()):
         raise ValueError("a log-log slope needs positive, finite values.")
-    return _fit(np.log(x), np.log(y), level)
+    slope = _fit(x, y, level)
+    if different < HALVED_FROM:
+        return slope
+    middle = np.unique(x)[(different - 1) // 2]
+    lower, upper = (
+        _fit(x[part], y[..., part], level) for part in (x <= middle, x >= middle)
+    )
+    return replace(slope, halves=(lower, upper))
 
 
 def _fit(x: np.ndarray, y: np.ndarray, level: float) -> Slope:
+    window = float(x.min()), float(x.max())
+    x, y = np.log(x), np.log(y)
+    fits = np.array([np.polyfit(x, row, 1) for row in np.atleast_2d(y)])
+    value, intercept = fits.mean(0)
     if y.ndim == 2:
-        fits = np.array([np.polyfit(x, row, 1) for row in y])
         if len(fits) < 2:
             raise ValueError("repeats need at least two rows.")
-        (value, intercept), error = fits.mean(0), stats.sem(fits[:, 0])
-        freedom = len(fits) - 1
+        error = stats.sem(fits[:, 0])
+        freedom, kind = len(fits) - 1, Kind.SEEDS
     else:
-        # in this order: slope, intercept, correlation, p-value, standard error
-        value, intercept, _, _, error = np.array(stats.linregress(x, y), float)
-        freedom = len(x) - 2
-    half = stats.t.ppf((1 + level) / 2, freedom) * error
-    return Slope(
-        float(value), float(value - half), float(value + half), float(intercept)
-    )
+        # from the residuals: by way of the correlation it would be NaN on a level curve
+        freedom, kind = len(x) - 2, Kind.RESIDUALS
+        variance = np.sum((y - np.polyval(fits[0], x)) ** 2) / freedom
+        error = np.sqrt(variance / np.sum((x - x.mean()) ** 2))
+    numbers = _student(value, error, freedom, level)
+    return Slope(*numbers, kind, intercept=float(intercept), window=window)
 
 
-def mean_interval(
-    samples: ArrayLike, *, level: float = 0.95
+def _student(
+    value: float, error: float, freedom: int, level: float
 ) -> tuple[float, float, float]:
-    """The mean of independent samples and Student's interval: `(mean, low, high)`."""
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    return value, value - half, value + half
+
+
+def mean_interval(samples: ArrayLike, *, level: float = 0.95) -> Interval:
+    """The mean of independent samples and Student's interval, over seeds."""
     require_level(level)
     samples = np.asarray(samples, float)
     if samples.ndim != 1 or samples.size < 2 or not np.isfinite(samples).all():
         raise ValueError(
             f"an interval needs two or more finite samples in a row: {samples.shape}."
         )
-    half = stats.t.ppf((1 + level) / 2, samples.size - 1) * stats.sem(samples)
-    return samples.mean(), samples.mean() - half, samples.mean() + half
+    error = stats.sem(samples)
+    return Interval(
+        *_student(samples.mean(), error, samples.size - 1, level), Kind.SEEDS
+    )
 
 
 def _flat(weights: Float[Array, "depth ..."]) -> Float[Array, "depth entries"]:

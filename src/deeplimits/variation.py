@@ -17,23 +17,15 @@ Source: `istas1997`.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from .checks import require_level
+from .intervals import Interval, Kind
 
 FINE = (1, 2, 4)
 _GROUPS = 16
-
-
-class Regularity(NamedTuple):
-    """The exponent $H$ of the cumulative sum, with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def second_differences(weights: np.ndarray, lag: int, *, order: int = 2) -> np.ndarray:
@@ -67,7 +59,7 @@ def regularity(
     lags: Sequence[int] = FINE,
     order: int = 2,
     level: float = 0.95,
-) -> Regularity:
+) -> Interval:
     r"""The exponent $H$ of $V(m) \asymp m^{2H}$ by least squares over `lags`.
 
     Student's interval by the jackknife, over stretches of depth and over groups of
@@ -92,8 +84,8 @@ def regularity(
             # `np.maximum` keeps a NaN where `max` may lose it
             half = np.maximum(half, stats.t.ppf((1 + level) / 2, count - 1) * spread)
     if not (np.isfinite(value) and np.isfinite(half)):
-        return Regularity(np.nan, -np.inf, np.inf)
-    return Regularity(float(value), float(value - half), float(value + half))
+        return Interval(np.nan, -np.inf, np.inf, Kind.LAYERS)
+    return Interval(float(value), float(value - half), float(value + half), Kind.LAYERS)
 
 
 def _cells(squares: np.ndarray, count: int) -> np.ndarray:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from ..variation import Regularity, regularity, second_differences
+from ..intervals import Interval
+from ..variation import regularity, second_differences
 
 SMOOTH = "smooth: neural ODE"
 ROUGH = "rough: SDE"
@@ -41,8 +42,8 @@ class Network(NamedTuple):
 
     depth: int
     entries: int
-    regularity: Regularity | None
-    coarse: Regularity | None
+    regularity: Interval | None
+    coarse: Interval | None
     roughness: float
     trend: float
     norms: dict[str, float]
@@ -113,7 +114,7 @@ def _accumulated(weights: np.ndarray) -> float:
     return float(max(partial, np.sqrt(np.mean(np.sum(weights**2, axis=0)))))
 
 
-def _trend(weights: np.ndarray, fine: Regularity | None) -> float:
+def _trend(weights: np.ndarray, fine: Interval | None) -> float:
     """The share of the mean square that noise of the measured exponent leaves over."""
     if fine is None or not np.isfinite(fine.value):
         return 0.0
@@ -124,7 +125,7 @@ def _trend(weights: np.ndarray, fine: Regularity | None) -> float:
 
 
 def _judge(
-    fine: Regularity | None, coarse: Regularity | None, trend: float
+    fine: Interval | None, coarse: Interval | None, trend: float
 ) -> tuple[str, str]:
     if fine is None:
         return ABSTAIN, f"fewer than {FEWEST_LAYERS} layers"
@@ -136,10 +137,10 @@ def _judge(
         return ABSTAIN, f"another exponent over many layers: {coarse.value:.2f}"
     if verdict == ROUGH and trend > 0.5:
         return BETWEEN, f"noise about a larger trend ({trend:.0%} of the mean square)"
-    return verdict, f"H = {fine.value:.2f} [{fine.low:.2f}, {fine.high:.2f}]"
+    return verdict, f"H = {fine:.2f}"
 
 
-def _scales(verdict: str, fine: Regularity, coarse: Regularity) -> bool:
+def _scales(verdict: str, fine: Interval, coarse: Interval) -> bool:
     """Does the exponent of the smallest lags hold over many layers?
 
     Smooth paths bend, so that there the longer lags must only stay above noise.

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from .. import plots
 from ..files import atomic
+from ..intervals import Interval
 from ..residual import ResNet
 from ..variation import variogram
 from .examination import Network
@@ -35,8 +36,7 @@ def table(parameters: Sequence[Parameter]) -> str:
         name = f"{parameter.name:{names}}"
         lines += [f"{name} {_row(network)}" for network in parameter.networks]
         for name, slope in parameter.exponents.items():
-            interval = f"[{slope.low:.2f}, {slope.high:.2f}]"
-            lines.append(f"  {name:24} goes like L^{slope.value:.2f} {interval}")
+            lines.append(f"  {name:24} goes like L^{slope:.2f}")
         if parameter.exponents:
             lines.append(_GUIDE)
         verdict = f"{parameter.verdict} ({parameter.reason})"
@@ -49,8 +49,7 @@ def table(parameters: Sequence[Parameter]) -> str:
 def _row(network: Network) -> str:
     value, interval = "", ""
     if network.regularity is not None and math.isfinite(network.regularity.value):
-        value = f"{network.regularity.value:.2f}"
-        interval = f"[{network.regularity.low:.2f}, {network.regularity.high:.2f}]"
+        value, interval = f"{network.regularity:.2f}".split(" ", 1)
     measured = f"{network.depth:6} {value:>5} {interval:>14} {network.roughness:7.3f}"
     return f"{measured}  {network.verdict}"
 
@@ -64,6 +63,8 @@ def to_json(parameters: Sequence[Parameter]) -> str:
 def _plain(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         value = value._asdict()
+    if isinstance(value, Interval):
+        value = vars(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -117,13 +117,13 @@ def _sized(
     slope = exponents.get("accumulated size")
     if slope is None:
         return ABSTAIN, "the size needs three depths"
-    low, high = slope.low - beta, slope.high - beta
-    reason = f"{reason}; the sum over layers goes like L^{slope.value - beta:.2f}"
-    if low > _STEADY:
+    growth = slope - beta
+    reason = f"{reason}; the sum over layers goes like L^{growth.value:.2f}"
+    if growth.low > _STEADY:
         return EXPLOSIVE, reason
-    if high < -_STEADY:
+    if growth.high < -_STEADY:
         return IDENTITY, reason
-    inside = -_STEADY <= low and high <= _STEADY
+    inside = -_STEADY <= growth.low and growth.high <= _STEADY
     return (verdict, reason) if inside else (ABSTAIN, f"{reason}, too uncertain")
 
 

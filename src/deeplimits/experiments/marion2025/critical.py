@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ... import files
 from ...checks import require_known
 from ...initialisation import coarsened, fractional_noise
+from ...intervals import Interval
 from ...statistics import mean_interval
 from . import setting
 
@@ -121,21 +122,21 @@ def _at(config, hurst, noises, h, depth: int) -> Float[Array, " betas"]:
 
 def crossing(
     dataset: xr.Dataset, depths: tuple[int, int] | None = None, groups: int = 8
-) -> Float[np.ndarray, "hursts 3"]:
+) -> list[Interval]:
     r"""Where $\beta \mapsto \mathbb{E} \log \|h_L - h_0\|/\|h_0\|$ of two depths meet.
 
     Below, deeper networks move farther, above, less far; of several crossings, the
-    last one counts. Value and Student's interval over `groups` of networks.
+    last one counts. For each `hurst`, Student's interval over `groups` of networks.
     """
     shallow, deep = depths or tuple(dataset["depth"].values[[0, -1]])
     gap = dataset["log_ratio"].sel(depth=deep) - dataset["log_ratio"].sel(depth=shallow)
     betas = dataset["beta"].values
 
-    def interval(rows: np.ndarray) -> tuple[float, float, float]:
+    def interval(rows: np.ndarray) -> Interval:
         means = rows.reshape(groups, -1, betas.size).mean(1)
         return mean_interval([last_root(betas, row) for row in means])
 
-    return np.array([interval(rows) for rows in gap.values])
+    return [interval(rows) for rows in gap.values]
 
 
 def last_root(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:

@@ -82,7 +82,8 @@ def trained_weights(
         weights = [layers(model), layers(run.finished().model)]
         seen = [diagnosis.examine(each) for each in weights]
         row = {"weight": [each[:, kept, kept] for each in weights]}
-        row |= {"regularity": [each.regularity for each in seen]}
+        found = [each.regularity for each in seen]
+        row |= {"regularity": [h.numbers if h else 3 * (np.nan,) for h in found]}
         row |= {"roughness": [each.roughness for each in seen]}
         start, end = weights
         row |= {"moved": np.sqrt(np.mean((end - start) ** 2) / np.mean(start**2))}

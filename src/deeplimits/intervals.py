@@ -1,0 +1,171 @@
+r"""One measured number with its bounds, and by name what these bounds are.
+
+Arithmetic is that of sets, endpoint by endpoint: for $X = [\underline x, \overline x]$
+and $Y = [\underline y, \overline y]$,
+
+$$ X \circ Y = \{x \circ y : x \in X,\ y \in Y\}, \qquad
+   \circ \in \{+, -, \times, \div\}. $$
+
+With a number this is exact. With two intervals nothing is assumed about how they depend
+on one another: where $X$ and $Y$ hold the truth with probability $1 - a$ and $1 - b$,
+the result holds it with probability $1 - a - b$ at least. Where the two move together
+(the same seeds, say), combine the samples first and take the interval of what comes
+out: it is narrower, and right at its own level.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import SupportsFloat
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+class Kind(StrEnum):
+    """What the bounds of an `Interval` are.
+
+    The first four are confidence intervals, if of different things; the ranges say only
+    what was seen.
+    """
+
+    SEEDS = "over seeds"  # Student's: independent seeds, draws, or groups of draws
+    CASES = "over cases"  # Student's or binomial: settings, as if drawn at random
+    LAYERS = "over layers"  # jackknife over parts of one network
+    RESIDUALS = "residuals of one curve"  # how straight it is, not how it would vary
+    RANGE_SEEDS = "range over seeds"
+    RANGE_DEPTHS = "range over depths"
+    RANGE_CASES = "range over cases"
+    RANGE_ITERATIONS = "range over iterations"
+    ONE = "one run"  # a single number: low and high are the value
+
+    @classmethod
+    def _missing_(cls, value):
+        raise ValueError(f"unknown kind {value!r}; known: {', '.join(cls)}.")
+
+
+@dataclass(frozen=True)
+class Interval:
+    r"""A number, the bounds between which it lies, and their `kind`.
+
+    `halves` are the same measurement in the lower and in the upper half of the depths,
+    for a `Slope`; they go through arithmetic with the whole. A number that could not be
+    measured is NaN between $-\infty$ and $\infty$. Printed by `f"{interval:.2f}"` as
+    `-1.00 [-1.02, -0.98]`, and by `str` with its kind.
+
+    Raises `ValueError` unless `low <= value <= high`, and for an unknown kind.
+    """
+
+    value: float
+    low: float
+    high: float
+    kind: Kind
+    halves: "tuple[Interval, Interval] | None" = None
+
+    def __post_init__(self):
+        for name in ("value", "low", "high"):
+            # also from NumPy, JAX and xarray; the fields of a frozen class are set so
+            object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "kind", Kind(self.kind))
+        # a NaN among the bounds fails here, a NaN for a value does not
+        if not self.low <= self.high or self.value < self.low or self.value > self.high:
+            raise ValueError(f"low <= value <= high is needed: got {self.numbers}.")
+
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        """Value, low and high."""
+        return self.value, self.low, self.high
+
+    def __contains__(self, number: SupportsFloat) -> bool:
+        return self.low <= float(number) <= self.high
+
+    def __neg__(self) -> "Interval":
+        return self * -1
+
+    def __add__(self, other: "Interval | SupportsFloat") -> "Interval":
+        return self._combine(operator.add, other)
+
+    def __sub__(self, other: "Interval | SupportsFloat") -> "Interval":
+        return self._combine(operator.sub, other)
+
+    def __rsub__(self, other: SupportsFloat) -> "Interval":
+        return -self + other
+
+    def __mul__(self, other: "Interval | SupportsFloat") -> "Interval":
+        return self._combine(operator.mul, other)
+
+    def __truediv__(self, other: "Interval | SupportsFloat") -> "Interval":
+        """`ValueError` where zero lies in the divisor, or in one of its halves."""
+        return self._combine(operator.truediv, other)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def _combine(
+        self,
+        operation: Callable[[float, float], float],
+        other: "Interval | SupportsFloat",
+    ) -> "Interval":
+        if isinstance(other, Interval):
+            halves = other.halves
+        else:  # a number stands for itself in each half
+            halves, other = (other, other), _point(other, self.kind)
+        if self.kind != other.kind:
+            raise ValueError(
+                f"two intervals of one kind are needed: {self.kind}, {other.kind}."
+            )
+        if operation is operator.truediv and 0 in other:
+            raise ValueError(f"the divisor holds zero: {other}.")
+        if self.halves and halves:
+            (a, b), (c, d) = self.halves, halves
+            halves = a._combine(operation, c), b._combine(operation, d)
+        else:
+            halves = None
+        # each operation is monotone in each number: the extremes are at the corners
+        x, y = (self.low, self.high), (other.low, other.high)
+        corners = [operation(p, q) for p in x for q in y]
+        value = operation(self.value, other.value)
+        return Interval(value, min(corners), max(corners), self.kind, halves)
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        value, low, high = (format(x, spec) for x in self.numbers)
+        return f"{value} [{low}, {high}]"
+
+    def __str__(self) -> str:
+        return f"{self:.4g}, {self.kind}"
+
+
+def _point(number: SupportsFloat, kind: Kind) -> Interval:
+    if not math.isfinite(x := float(number)):
+        raise ValueError(f"an interval takes finite numbers: got {x}.")
+    return Interval(x, x, x, kind)
+
+
+def hull(
+    parts: ArrayLike | Sequence[Interval],
+    kind: Kind,
+    *,
+    value: Callable[[np.ndarray], float] = np.mean,
+) -> Interval:
+    """The smallest interval that holds all `parts`, intervals or numbers.
+
+    `value` makes its value of theirs: their mean, `np.median`, or another that lies
+    between them. It has halves where all parts have. Raises `ValueError` where there is
+    nothing to hold, and for numbers that are not finite.
+    """
+    each = [
+        part if isinstance(part, Interval) else _point(part, kind)
+        for part in np.ravel(np.asarray(parts, object))
+    ]
+    if not each:
+        raise ValueError("there is nothing to take the hull of.")
+    halves, halved = None, [part.halves for part in each if part.halves]
+    if len(halved) == len(each):
+        lower, upper = zip(*halved, strict=True)
+        halves = hull(lower, kind, value=value), hull(upper, kind, value=value)
+    bounds = min(part.low for part in each), max(part.high for part in each)
+    values = np.array([part.value for part in each])
+    return Interval(float(value(values)), *bounds, kind, halves)
