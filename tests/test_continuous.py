@@ -100,7 +100,7 @@ def test_other_scalings_have_another_limit():
         continuous.from_network(ResNet(block, scale=jnp.ones(3)))
     with pytest.raises(ValueError, match="unknown interpolation 'cubic'"):
         continuous.from_network(ResNet(block), "cubic")
-    with pytest.raises(ValueError, match="steps must be .* got 0"):
+    with pytest.raises(ValueError, match=r"steps must be .* got 0"):
         continuous.from_network(ResNet(block))(jnp.ones(2), steps=0)
 
 
