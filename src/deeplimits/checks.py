@@ -69,18 +69,31 @@ def as_floats(
     """
     import jax.numpy as jnp
 
+    array = _real(name, array, jnp.asarray)
+    require_shape(name, array, shape)
+    floats = jnp.issubdtype(array.dtype, jnp.floating)
+    return array if floats else array.astype(float)
+
+
+def as_doubles(
+    name: str, array: Any, *, shape: tuple[int | None, ...] | None = None
+) -> np.ndarray:
+    """`array` in float64 of NumPy, with the errors of `as_floats`."""
+    array = _real(name, array, np.asarray)
+    require_shape(name, array, shape)
+    return array.astype(np.float64)
+
+
+def _real(name: str, array: Any, convert: Callable[[Any], Any]) -> Any:
     try:
-        array = jnp.asarray(array)
+        converted = convert(array)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{name} must be an array of numbers: got {type(array).__name__}."
         ) from error
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.integer):
-            raise ValueError(f"{name} must hold real numbers: got {array.dtype}.")
-        array = array.astype(float)
-    require_shape(name, array, shape)
-    return array
+    if not converted.dtype.name.startswith(("bool", "int", "uint", "float", "bfloat")):
+        raise ValueError(f"{name} must hold real numbers: got {converted.dtype}.")
+    return converted
 
 
 def require_floats(name: str, array: Any) -> None:
@@ -117,7 +130,7 @@ def require_finite(name: str, tree: Any) -> None:
     import jax.numpy as jnp
 
     for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
-        if not _holds(lambda leaf=leaf: jnp.isfinite(leaf).all(), leaf):
+        if not holds(lambda leaf=leaf: jnp.isfinite(leaf).all(), leaf):
             raise ValueError(f"the {name} holds NaN or infinity: shape {leaf.shape}.")
 
 
@@ -129,14 +142,14 @@ def require_times(name: str, times: Any, end: float) -> None:
         inside = (times[0] >= 0) & (times[-1] <= end) & jnp.isfinite(times).all()
         return inside & (jnp.diff(times) >= 0).all()
 
-    if not _holds(increase, times):
+    if not holds(increase, times):
         raise ValueError(
             f"{name} must increase within [0, {end}], without NaN: got "
             f"{np.asarray(times).tolist()}."
         )
 
 
-def _holds(condition: Callable[[], Any], array: Any) -> bool:
+def holds(condition: Callable[[], Any], array: Any) -> bool:
     """The condition on an array, or true where the array has no values yet."""
     import jax
 
@@ -154,5 +167,5 @@ def _traced(value: Any) -> bool:
 def _number(value: Any) -> float:
     try:
         return math.nan if isinstance(value, str | bytes) else float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return math.nan

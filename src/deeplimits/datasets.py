@@ -104,9 +104,9 @@ def untrained_embedding(
     uniform on $\pm\text{fan-in}^{-1/2}$ (PyTorch's initialisation), on the pixels
     as they are, 0 to 255. The embedding of MNIST of `cohen2021`.
     """
-    images = as_floats("images", images, shape=(None, 1, 28, 28))
+    pixels = as_floats("images", images, shape=(None, 1, 28, 28))
     first_key, second_key = jr.split(key)
-    hidden = images.astype(float)
+    hidden = pixels.astype(float)
     for size, layer_key in ((5, first_key), (3, second_key)):
         draws = jr.uniform(layer_key, (size**2 + 1,), minval=-1 / size, maxval=1 / size)
         kernel = draws[:-1].reshape(1, 1, size, size)
