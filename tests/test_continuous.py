@@ -100,7 +100,7 @@ def test_other_scalings_have_another_limit():
         continuous.from_network(ResNet(block, scale=jnp.ones(3)))
     with pytest.raises(ValueError, match="unknown interpolation 'cubic'"):
         continuous.from_network(ResNet(block), "cubic")
-    with pytest.raises(ValueError, match="steps must be positive: got 0"):
+    with pytest.raises(ValueError, match=r"steps must be .* got 0"):
         continuous.from_network(ResNet(block))(jnp.ones(2), steps=0)
 
 
@@ -108,6 +108,41 @@ def test_times_may_be_a_list(as_in_use):
     ode, x = smooth_ode(jr.key(5)), jnp.asarray([0.5, -1.0, 2.0])
     found = ode.trajectory(x, [0.0, 0.5])
     np.testing.assert_array_equal(found, ode.trajectory(x, jnp.asarray([0.0, 0.5])))
+
+
+def test_whole_numbers_are_numbers(as_in_use):
+    """Times in the type of a whole state would all be 0 or 1."""
+    ode, whole, times = smooth_ode(jr.key(5)), jnp.asarray([1, -1, 2]), [0.0, 0.5, 1.0]
+    found, expected = (ode.trajectory(x, times) for x in (whole, whole.astype(float)))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(ode.trajectory(whole, [0, 1]), expected[::2])
+    flows = [
+        continuous.linear_flow(
+            *(jnp.asarray(z, kind) for z in ([[0, 1], [-1, 0]], [1, 0], [1, 2]))
+        )
+        for kind in (int, float)
+    ]
+    np.testing.assert_array_equal(*flows)
+
+
+@pytest.mark.parametrize(
+    ("x", "times", "message"),
+    [
+        ([1.0, 2.0, 3.0], [0.5, 0.2], r"increase within \[0, 1\].*\[0.5, 0.2\]"),
+        ([1.0, 2.0, 3.0], [0.0, np.nan], "without NaN"),
+        ([1.0, 2.0, 3.0], [0.0, 1.5], r"1\.5"),
+        ([1.0, 2.0, 3.0], [-0.5, 1.0], r"-0\.5"),
+        ([1.0, 2.0, 3.0], [], "times is empty"),
+        ([1.0, 2.0, 3.0], 0.5, r"times must have shape \(any\): got \(\)"),
+        ([1.0, np.nan, 3.0], [0.0, 1.0], "the x holds NaN"),
+        ([1.0, 2.0j, 3.0], [0.0, 1.0], "x must hold real numbers: got complex"),
+        ("one", [0.0, 1.0], "x must be an array of numbers: got str"),
+        ([1.0, 2.0], [0.0, 1.0], r"h must have 3 entries: got shape \(2,\)"),
+    ],
+)
+def test_what_is_no_state_and_no_time_is_refused(x, times, message, as_in_use):
+    with pytest.raises(ValueError, match=message):
+        smooth_ode(jr.key(5)).trajectory(x, times)
 
 
 def test_neural_sde_by_scan_and_by_diffrax_agree():

@@ -58,11 +58,11 @@ def test_digits_are_all_there_once():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: datasets.gaussian_pairs(0, 3, key=jr.key(0)), "n=0"),
+        (lambda: datasets.gaussian_pairs(0, 3, key=jr.key(0)), "n must .* got 0"),
         (lambda: datasets.torch_normals(0, (3, 5)), r"got \(3, 5\)"),
         (
             lambda: datasets.untrained_embedding(np.ones((4, 1, 32, 32)), key=None),
-            r"\(n, 1, 28, 28\): got \(4, 1, 32, 32\)",
+            r"\(any, 1, 28, 28\): got \(4, 1, 32, 32\)",
         ),
         (
             lambda: datasets.embedded_digits(
@@ -70,8 +70,18 @@ def test_digits_are_all_there_once():
             ),
             r"one class: \(2, 1, 28, 28\) and \(3,\)",
         ),
+        (
+            lambda: datasets.embedded_digits(
+                np.ones((2, 1, 28, 28)), np.ones(2), key=jr.key(0)
+            ),
+            "labels must be whole numbers: got float64",
+        ),
+        (lambda: datasets.torch_normals(0, (-4, -4)), r"got \(-4, -4\)"),
         (lambda: datasets.digits(test=1797, key=jr.key(0)), "got 1797"),
-        (lambda: datasets.flow_pairs(8, noise=-1.0, key=jr.key(0)), r"noise=-1\.0"),
+        (
+            lambda: datasets.flow_pairs(8, noise=-1.0, key=jr.key(0)),
+            r"noise .* got -1\.0",
+        ),
         (lambda: images.fetch("svhn"), "unknown data set 'svhn'; known: mnist\\."),
     ],
 )

@@ -14,10 +14,11 @@ import matplotlib.pyplot as plt
 import ml_dtypes
 import numpy as np
 import pytest
+from jax import Array
 
 from deeplimits import cli, diagnosis, initialisation, statistics, variation
 from deeplimits.diagnosis import ABSTAIN, BETWEEN, EXPLOSIVE, IDENTITY, ROUGH, SMOOTH
-from deeplimits.residual import OuterLayer, ResNet, TwoLayer
+from deeplimits.residual import AbstractBlock, OuterLayer, ResNet, TwoLayer
 
 
 @functools.cache
@@ -141,6 +142,30 @@ def test_verdicts_on_one_network(weights, expected):
     assert verdict(weights()) == expected
 
 
+class Gates(AbstractBlock):
+    w1: Array
+    w2: Array
+
+    def __call__(self, h):
+        return self.w1 * h + self.w2
+
+
+def test_a_live_network_may_number_its_parts():
+    network = ResNet(Gates(*map(jnp.asarray, (noise(256), smooth(256)))))
+    found = {z.name: z.verdict for z in diagnosis.diagnose([network])}
+    assert found == {"w1": ROUGH, "w2": SMOOTH}
+
+
+def test_kernels_with_one_smooth_place_in_twenty_five_are_noise():
+    """Every 25th entry, as the size suggests, would be that place of each kernel."""
+    kernels = np.random.default_rng(1).normal(size=(64, 50, 80, 5, 5))
+    kernels[..., 0, 0] = smooth(64, (50, 80))
+    assert -(-kernels[0].size // 4096) == 25
+    found = diagnosis.examine(kernels)
+    assert found.verdict == ROUGH
+    assert diagnosis.examine(kernels) == found
+
+
 def test_short_memory_is_no_smooth_limit():
     """Correlated over ten layers whatever the depth: smooth near, white from afar."""
     weights, white = np.zeros((1024, 64)), noise(1024, (64,))
@@ -217,7 +242,7 @@ def test_networks_must_agree():
     with pytest.raises(ValueError, match="differ in layers"):
         diagnosis.diagnose([{"w": noise(64)}, {"v": noise(64)}])
     for beta in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="beta must be a finite number"):
+        with pytest.raises(ValueError, match="beta must lie in"):
             diagnosis.diagnose([{"w": noise(64)}], beta=beta)
 
 
@@ -230,6 +255,10 @@ def test_networks_must_agree():
         ({"w": np.full((64, 3), np.nan)}, "w in network 2 holds NaN"),
         ({"w": noise(64) * 1j}, "not numeric: it has type complex128"),
         ({"w": [[1.0], [2.0]]}, "w in network 2 is no array but a list"),
+        (
+            {f"blocks.{k}.weight": noise(64) for k in range(3)},
+            r"blocks\.0\.weight and blocks\.1\.weight .*: stack them, .* np\.stack",
+        ),
     ],
 )
 def test_what_a_file_may_not_hold_is_refused_in_memory_too(weights, message, as_in_use):

@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 from conftest import assert_mean
+from deeplimits.regularity import regularity
 
 from deeplimits import initialisation as init
 from deeplimits.checks import require_finite
@@ -147,6 +148,13 @@ def test_smooth_increments_have_variance_one_and_share_their_path():
     np.testing.assert_allclose(coarse * stds[0], sums, atol=1e-12)
 
 
+def test_smooth_increments_stay_smooth_at_any_depth_in_float32():
+    with jax.enable_x64(False):
+        found = init.smooth_increments(8192, (20,), length_scale=0.1, key=jr.key(12))
+    assert found.dtype == "float32"
+    assert regularity(np.asarray(found)).value == pytest.approx(2, abs=0.01)
+
+
 @pytest.mark.parametrize("depth", [1, 3, 49, 1000])
 @pytest.mark.parametrize("kind", [init.PiecewiseConstant, init.PiecewiseLinear])
 def test_interpolations_give_the_layers_back(kind, depth, dtype):
@@ -173,8 +181,8 @@ def test_interpolations_between_nodes():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: init.independent(0, (2,), key=jr.key(0)), "depth=0"),
-        (lambda: init.tied(2, (2, 0), key=jr.key(0)), "must be positive"),
+        (lambda: init.independent(0, (2,), key=jr.key(0)), "depth .* got 0"),
+        (lambda: init.tied(2, (2, 0), key=jr.key(0)), r"positive .* got \(2, 0\)"),
         (lambda: init.uniform(2, (), key=jr.key(0)), "fan-in from shape"),
         (lambda: init.tied(2, (2,), std=np.nan, key=jr.key(0)), "std .* got nan"),
         (lambda: init.independent(2, (2,), std=-1.0, key=jr.key(0)), "got -1.0"),
@@ -185,14 +193,21 @@ def test_interpolations_between_nodes():
         ),
         (lambda: init.PiecewiseConstant(jnp.ones((0, 1))), "at least 1"),
         (lambda: init.SmoothPath((2,), 0.0, key=jr.key(0)), "got 0.0"),
-        (lambda: init.LacunaryPath(jnp.ones(2), 1.5), "gamma=1.5"),
+        (lambda: init.LacunaryPath(jnp.ones(2), 1.5), "gamma .* got 1.5"),
         (lambda: init.brownian_path(30, (2,), key=jr.key(0)), "got 30"),
-        (lambda: init.along_path(lambda s: s, -1), "depth=-1"),
+        (lambda: init.along_path(lambda s: s, -1), "depth .* got -1"),
         (
             lambda: init.fractional_noise(4, (2,), hurst=1.0, key=jr.key(0)),
             "got 1.0",
         ),
         (lambda: init.coarsened(jnp.ones((6, 2)), 4), "depth 6: got 4"),
+        (lambda: init.coarsened(jnp.ones((6, 2)), 3, hurst=np.nan), "hurst .* nan"),
+        (lambda: init.independent(2.5, (2,), key=jr.key(0)), "depth .* got 2.5"),
+        (lambda: init.tied(2, 3, key=jr.key(0)), "sizes, .* got 3"),
+        (lambda: init.SmoothPath((2,), 0.5, key=jr.key(0))(jnp.nan), r"s .*\[0, 1\]"),
+        (lambda: init.PiecewiseConstant(jnp.ones((4, 1)))(1.5), "s must .* got 1.5"),
+        (lambda: init.PiecewiseLinear(jnp.ones(())), r"leading axis: got \[\(\)\]"),
+        (lambda: init.LacunaryPath(jnp.ones(2, complex), 0.5), "direction must hold"),
         (lambda: init.along_path(lambda s: 1 / s, 4), "path at depth 4 holds NaN"),
     ],
 )

@@ -1,6 +1,7 @@
 """Laws of the losses: numbers by hand, and what they refuse."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -32,6 +33,42 @@ def test_targets_of_another_shape_are_refused():
             loss(identity, (x, y[:, :1]))
     with pytest.raises(ValueError, match=r"shape \(5,\): got \(5, 3\)"):
         losses.cross_entropy(identity, (x, jnp.zeros((5, 3), int)))
+
+
+@pytest.mark.parametrize("label", [-1, 3, 100])
+def test_a_class_that_is_not_there_has_no_loss(label):
+    """It would be the last class, or be left out, in silence."""
+    x, labels = jnp.ones((2, 3)), jnp.asarray([0, label])
+    with pytest.raises(ValueError, match="labels must lie between 0 and 2: got"):
+        losses.cross_entropy(identity, (x, labels))
+    both = jax.value_and_grad(lambda x, y: losses.cross_entropy(identity, (x, y)))
+    value, gradient = jax.jit(both)(x, labels)
+    assert np.isnan(value)
+    assert np.isnan(gradient).any()
+    # while only the outputs are traced, labels have values
+    with pytest.raises(ValueError, match="labels must lie"):
+        both(x, labels)
+
+
+def test_labels_are_whole_and_targets_real(as_in_use):
+    x = jnp.ones((2, 3))
+    with pytest.raises(ValueError, match="whole numbers: got float64"):
+        losses.cross_entropy(identity, (x, jnp.asarray([0.0, 1.0])))
+    with pytest.raises(ValueError, match="targets must hold real numbers: got complex"):
+        losses.mean_square(identity, (x, x.astype(complex)))
+    with pytest.raises(ValueError, match="inputs is empty"):
+        losses.mean_square(identity, (x[:0], x[:0]))
+    whole = losses.mean_square(identity, (x, [[1, 2, 3], [0, 1, 1]]))
+    assert float(whole) == 3
+
+
+def test_a_batch_of_all_examples_has_each_once():
+    data = tuple(jr.normal(jr.key(3), (2, 7, 3)))
+    whole = losses.on_batches(losses.mean_square, 7)(identity, data, jr.key(4))
+    expected = losses.mean_square(identity, data)
+    np.testing.assert_allclose(whole, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="size 8 needs more than 7"):
+        losses.on_batches(losses.mean_square, 8)(identity, data, jr.key(4))
 
 
 def test_a_batch_needs_a_size_and_a_key():

@@ -157,6 +157,19 @@ def test_trained_scale_multiplies_the_step():
     np.testing.assert_allclose(shared.steps, [3.0, 3.0, 3.0])
 
 
+def test_the_scale_may_be_a_plain_number(dtype, as_in_use):
+    block = OneLayer(jnp.ones((2, 3, 3), dtype))
+    plain, array = (ResNet(block, scale=a) for a in (0.5, jnp.asarray(0.5, dtype)))
+    assert plain.scale.dtype == plain(jnp.ones(3, dtype)).dtype == dtype
+    np.testing.assert_array_equal(plain.steps, array.steps)
+
+
+def test_a_state_of_whole_numbers_becomes_one_of_floats(as_in_use):
+    network, whole = two_layer(3, 2, 4, key=jr.key(4)), jnp.asarray([3, -1])
+    for found in (network, network.trajectory):
+        np.testing.assert_array_equal(found(whole), found(whole.astype(float)))
+
+
 def test_convolution_equals_a_plain_sum():
     key_k, key_b, key_h = jr.split(jr.key(5), 3)
     kernels = jr.normal(key_k, (1, 2, 3, 3, 3, 3))
@@ -239,6 +252,19 @@ def test_gpu_agrees_with_cpu(gpu, precision, tolerance):
         (lambda: TwoLayer(jnp.ones((2, 3, 4)), jnp.ones((5, 4, 3))), "got"),
         (lambda: OuterLayer(jnp.ones((2, 3, 4))), r"got \(2, 3, 4\)"),
         (lambda: Convolution(jnp.ones((2, 2, 3, 3, 5, 5))), "3 by 3"),
+        (lambda: OneLayer([[1.0]]), "weight must be an array: got list"),
+        (
+            lambda: OuterLayer(jnp.ones((3, 3), complex)),
+            "outer must be floats: got comp",
+        ),
+        (lambda: Matrix(jnp.ones(3)), r"weight must have shape \(any, any\)"),
+        (lambda: Matrix(jnp.eye(3))(jnp.ones(2)), "x must have 3 entries"),
+        (lambda: ResNet(OneLayer(jnp.ones((2, 3, 3))), scale="1"), "scale must be an"),
+        (lambda: ResNet(OneLayer(jnp.ones((2, 3, 3))), scale=np.nan), "scale holds"),
+        (
+            lambda: residual.convolve(jnp.ones((2, 4, 4)), jnp.ones((5, 1, 3, 3))),
+            r"kernel must have shape \(any, 2, any, any\)",
+        ),
         (lambda: ResNet(OneLayer(jnp.ones((0, 3, 3)))), "at least 1"),
         (
             lambda: ResNet(OneLayer(jnp.ones((2, 3, 3))), scale=jnp.ones(3)),
@@ -247,7 +273,7 @@ def test_gpu_agrees_with_cpu(gpu, precision, tolerance):
         (lambda: ResNet(OneLayer(jnp.ones((2, 3, 3), int))), "floats: got int64"),
         (
             lambda: ResNet(OneLayer(jnp.ones((2, 3, 3))), beta=float("nan")),
-            "beta must be a finite number: got nan",
+            r"beta must lie in \(-inf, inf\): got nan",
         ),
         (
             lambda: ResNet(OneLayer(jnp.ones((3, 3))))(jnp.ones(3)),

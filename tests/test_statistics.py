@@ -1,5 +1,6 @@
 """Laws of the measurements."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -133,6 +134,20 @@ def test_successive_distances_of_a_line(dtype):
     assert float(rss) == pytest.approx(2.0, rel=1e-5)
 
 
+def test_whole_weights_have_the_norms_of_floats(as_in_use):
+    """An int8 squared overflows at twelve."""
+    whole = np.random.default_rng(2).integers(-128, 128, (9, 30)).astype("int8")
+    exact = jnp.asarray(whole, float)
+    for function in (statistics.scaling_norms, statistics.trend_and_noise):
+        found, expected = function(whole), function(exact)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    rss, distances = statistics.root_sum_of_squares, statistics.successive_distances
+    assert rss(whole[0]) == rss(exact[0])
+    np.testing.assert_array_equal(distances(whole), distances(exact))
+    found, expected = (variation.regularity(np.asarray(z)) for z in (whole, exact))
+    assert found == expected
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -149,7 +164,7 @@ def test_successive_distances_of_a_line(dtype):
         (lambda: statistics.loglog_slope([1, 2, np.nan, 4], np.ones(4)), "x is not"),
         (
             lambda: statistics.loglog_slope([1, 2, 4], [1, 2, 3], level=95),
-            "level must lie strictly between 0 and 1: got 95",
+            r"level must lie in \(0, 1\): got 95",
         ),
         (lambda: statistics.mean_interval([1.0, 2.0], level=1.0), "level must lie"),
         (
@@ -159,6 +174,24 @@ def test_successive_distances_of_a_line(dtype):
         (
             lambda: variation.variogram(np.ones((8, 2)), [1, 5]),
             "a lag between 1 and 4 in 8 layers: got 5",
+        ),
+        (
+            lambda: variation.regularity(np.ones((16, 2)), order=0),
+            "order must be a whole number of at least 1: got 0",
+        ),
+        (lambda: variation.regularity(np.ones((16, 2)), lags=[2]), "lags must be two"),
+        (
+            lambda: variation.regularity(np.ones((16, 2)) * 1j),
+            "weights must hold real numbers: got complex128",
+        ),
+        (
+            lambda: statistics.loglog_slope([1, 2, 4], [1j, 2, 3]),
+            "y must hold real numbers: got complex128",
+        ),
+        (lambda: statistics.mean_interval(["1", "2"]), "samples must hold real"),
+        (
+            lambda: statistics.loglog_slope([1, 2, 4], [1, 2, 3], window=2),
+            "window must",
         ),
         (lambda: statistics.loglog_slope([1, 2, 4], [1, 2]), r"\(3,\), \(2,\)"),
         (lambda: statistics.loglog_slope([1, 2, 4], np.ones((1, 3))), "two rows"),

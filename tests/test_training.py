@@ -223,6 +223,21 @@ def test_gradient_flow_is_the_limit_of_descent():
     np.testing.assert_allclose(coarse.block.outer[1], flowed.block.outer[1], atol=1e-3)
 
 
+@pytest.mark.parametrize("times", [[1.0, 0.5], [-1.0, 1.0], [0.0, np.nan], [np.inf]])
+def test_a_flow_goes_forwards(times, as_in_use):
+    network, data = problem(key=jr.key(10))
+    with pytest.raises(ValueError, match=r"times must increase within \[0, inf\]"):
+        gradient_flow.flow(network, data, losses.mean_square, times)
+
+
+def test_a_flow_starts_where_it_starts(as_in_use):
+    """Whole times, and no time at all."""
+    network, data = problem(outer=0.5, key=jr.key(10))
+    found = gradient_flow.flow(network, data, losses.mean_square, [0, 0])
+    for k in range(2):
+        np.testing.assert_array_equal(found.block.outer[k], network.block.outer)
+
+
 def test_batches_are_drawn_anew_and_reproducibly():
     network, data = problem(n=40, key=jr.key(11))
     loss = losses.on_batches(losses.mean_square, 8)

@@ -1,14 +1,19 @@
-"""The checks that several modules share."""
+"""The checks that several modules share: what comes in is named where it is wrong.
+
+Arrays are looked into (for NaN, for their order) only where they have values: inside
+a transformation of JAX, a shape and a type are all there is to check.
+"""
 
 import math
+import operator
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-from jax.core import Tracer
-from jaxtyping import PyTree
+import numpy as np
+
+# JAX is imported where it is used, so that who checks a name alone (the command line)
+# need not wait for it.
 
 
 def require_known(what: str, name: str, known: Iterable[str]) -> None:
@@ -17,25 +22,156 @@ def require_known(what: str, name: str, known: Iterable[str]) -> None:
         raise ValueError(f"unknown {what} {name!r}; known: {', '.join(names)}.")
 
 
+def require_whole(least: int = 1, **values: Any) -> None:
+    """Raise `ValueError` for a value that is no whole number, or under the `least`."""
+    for name, value in values.items():
+        if not is_whole(value, least):
+            raise ValueError(
+                f"{name} must be a whole number of at least {least}: got {value}."
+            )
+
+
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether `value` counts something, of which there is at least the `least`."""
+    try:
+        return operator.index(value) >= least
+    except TypeError:
+        return False
+
+
+def require_within(interval: str, **values: Any) -> None:
+    """Raise `ValueError` for a value outside an `interval` written as "[0, inf)".
+
+    NaN lies in none, and neither does what is no real number. What JAX traces has no
+    value, and passes.
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = operator.le if interval[0] == "[" else operator.lt
+    below = operator.le if interval[-1] == "]" else operator.lt
+    for name, value in values.items():
+        number = _number(value)
+        if not (_traced(value) or (above(low, number) and below(number, high))):
+            raise ValueError(f"{name} must lie in {interval}: got {value}.")
+
+
 def require_level(level: float) -> None:
     """Raise `ValueError` for a level of confidence that is no probability."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie strictly between 0 and 1: got {level}.")
+    require_within("(0, 1)", level=level)
 
 
-def require_finite(name: str, tree: PyTree) -> None:
-    """Raise `ValueError` where an array of `tree` holds NaN or infinity.
+def as_floats(
+    name: str, array: Any, *, shape: tuple[int | None, ...] | None = None
+) -> Any:
+    """`array` as floats of JAX: whole numbers are converted, floats stay as they are.
 
-    Inside a transformation of JAX there are no values to look at: nothing is checked.
+    Raises `ValueError` for what is no array of real numbers, for an empty one, and for
+    another shape than `shape`, where None stands for any size.
     """
+    import jax.numpy as jnp
+
+    array = _real(name, array, jnp.asarray)
+    require_shape(name, array, shape)
+    floats = jnp.issubdtype(array.dtype, jnp.floating)
+    return array if floats else array.astype(float)
+
+
+def as_doubles(
+    name: str, array: Any, *, shape: tuple[int | None, ...] | None = None
+) -> np.ndarray:
+    """`array` in float64 of NumPy, with the errors of `as_floats`."""
+    array = _real(name, array, np.asarray)
+    require_shape(name, array, shape)
+    return array.astype(np.float64)
+
+
+def _real(name: str, array: Any, convert: Callable[[Any], Any]) -> Any:
+    try:
+        converted = convert(array)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be an array of numbers: got {type(array).__name__}."
+        ) from error
+    if not converted.dtype.name.startswith(("bool", "int", "uint", "float", "bfloat")):
+        raise ValueError(f"{name} must hold real numbers: got {converted.dtype}.")
+    return converted
+
+
+def require_floats(name: str, array: Any) -> None:
+    """Raise `ValueError` for weights that are no array of floats, which alone can be
+    trained."""
+    import jax.numpy as jnp
+
+    if not hasattr(array, "dtype"):
+        raise ValueError(f"{name} must be an array: got {type(array).__name__}.")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} must be floats: got {array.dtype}.")
+
+
+def require_shape(
+    name: str, array: Any, shape: tuple[int | None, ...] | None = None
+) -> None:
+    """Raise `ValueError` for an empty array, and for another shape than `shape`, where
+    None stands for any size."""
+    found = np.shape(array)
+    if 0 in found:
+        raise ValueError(f"{name} is empty: it has shape {found}.")
+    if shape is None:
+        return
+    sizes = zip(shape, found, strict=False)
+    if len(found) != len(shape) or any(a not in (None, b) for a, b in sizes):
+        wanted = f"({', '.join('any' if a is None else str(a) for a in shape)})"
+        raise ValueError(f"{name} must have shape {wanted}: got {found}.")
+
+
+def require_finite(name: str, tree: Any) -> None:
+    """Raise `ValueError` where an array of `tree`, a pytree, holds NaN or infinity."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
     for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
-        if isinstance(leaf, Tracer):
-            continue
-        with jax.ensure_compile_time_eval():  # while another function is traced, too
-            finite = bool(jnp.isfinite(leaf).all())
-        if not finite:
+        if not holds(lambda leaf=leaf: jnp.isfinite(leaf).all(), leaf):
             raise ValueError(f"the {name} holds NaN or infinity: shape {leaf.shape}.")
 
+
+def require_times(name: str, times: Any, end: float) -> None:
+    """Raise `ValueError` for times that do not increase from 0 or later to `end`."""
+    import jax.numpy as jnp
+
+    def increase():
+        inside = (times[0] >= 0) & (times[-1] <= end) & jnp.isfinite(times).all()
+        return inside & (jnp.diff(times) >= 0).all()
+
+    if not holds(increase, times):
+        raise ValueError(
+            f"{name} must increase within [0, {end}], without NaN: got "
+            f"{np.asarray(times).tolist()}."
+        )
+
+
+def holds(condition: Callable[[], Any], array: Any) -> bool:
+    """The condition on an array, or true where the array has no values yet."""
+    import jax
+
+    if _traced(array):
+        return True
+    with jax.ensure_compile_time_eval():  # while another function is traced, too
+        return bool(condition())
+
+
+def _traced(value: Any) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if isinstance(value, str | bytes) else float(value)
+    except (OverflowError, TypeError, ValueError):
+        return math.nan
+
+
+# ------------------------------------------------------- sizes of an experiment
 
 MOST_BYTES = 2**40  # a terabyte: no machine of this book has as much memory
 

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .checks import require_finite, require_known
+from .checks import (
+    as_floats,
+    require_finite,
+    require_known,
+    require_times,
+    require_whole,
+    require_within,
+)
 from .initialisation import Path, PiecewiseConstant, PiecewiseLinear, along_path
 from .residual import Activation, OneLayer, OuterLayer, ResNet, named_activation
 
@@ -44,13 +51,19 @@ class NeuralODE(eqx.Module):
         """The hidden states at increasing `times` in $[0, 1]$.
 
         Adaptive steps to the relative and absolute `tolerance`, or `steps` equal ones.
-        Raises an error at run time where the solver does not reach $s = 1$.
+        Raises `ValueError` for times that do not increase within $[0, 1]$ and for an
+        `x` that is not real and finite, and an error at run time where the solver does
+        not reach $s = 1$.
         """
-        if steps is not None and steps < 1:
-            raise ValueError(f"steps must be positive: got {steps}.")
+        if steps is not None:
+            require_whole(steps=steps)
+        require_within("(0, inf)", tolerance=tolerance)
+        times = as_floats("times", times, shape=(None,))
+        require_times("times", times, end=1)
         controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
-        start = self.encoder(x)
-        times = jnp.asarray(times, start.dtype)
+        start = as_floats("x", self.encoder(x))
+        require_finite("x", start)
+        times = times.astype(start.dtype)
         zero, one = jnp.zeros((), start.dtype), jnp.ones((), start.dtype)
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(lambda s, h, block_at: block_at(s)(h)),
@@ -115,6 +128,8 @@ class NeuralSDE(eqx.Module):
     def network(self, noise: Float[Array, "depth q q"]) -> ResNet:
         r"""Euler and Maruyama's scheme as a network: $V_k = q^{-1/2} X_k$, where
         $X_k = \sqrt L\, (B_{k/L} - B_{(k-1)/L})$ is the `noise`."""
+        q = np.shape(noise)[-1:]
+        noise = as_floats("noise", noise, shape=(None, *q, *q))
         outer = noise / noise.shape[-1] ** 0.5
         return ResNet(OuterLayer(outer, activation=self.activation), beta=0.5)
 
@@ -122,6 +137,8 @@ class NeuralSDE(eqx.Module):
         self, x: Float[Array, " q"], noise: Float[Array, "depth q q"]
     ) -> Float[Array, " q"]:
         r"""$H(1)$ by diffrax, with the Euler steps of the path that `noise` makes."""
+        x = as_floats("x", x, shape=(None,))
+        noise = as_floats("noise", noise, shape=(None, x.size, x.size))
         times, path = _brownian_path(noise)
         identity = jnp.eye(x.size, dtype=x.dtype) / x.size**0.5
 
@@ -165,17 +182,14 @@ class OneLayerSDE(eqx.Module):
         activation: str | Activation = "tanh",
         corrected: bool = True,
     ):
+        matrix, bias = as_floats("matrix", matrix), as_floats("bias", bias)
         if matrix.shape != bias.shape * 2 or bias.ndim != 1:
             raise ValueError(
                 f"matrix must be (d, d) and bias (d,): got {matrix.shape}, "
                 f"{bias.shape}."
             )
         require_finite("matrix or the bias", (matrix, bias))
-        if not (0 <= std_matrix < np.inf and 0 <= std_bias < np.inf):
-            raise ValueError(
-                "deviations must not be negative, and finite: "
-                f"{std_matrix=}, {std_bias=}."
-            )
+        require_within("[0, inf)", std_matrix=std_matrix, std_bias=std_bias)
         self.activation = named_activation(activation)
         value, slope, curvature = _at_zero(self.activation)
         if not np.allclose((value, slope), (0, 1), atol=1e-6):
@@ -190,14 +204,20 @@ class OneLayerSDE(eqx.Module):
     def network(self, noise: Float[Array, "depth d d+1"]) -> ResNet:
         r"""The network on the path of `noise`, its increments over $L^{-1/2}$: $d$
         columns of it for the matrix, the last one for the bias."""
+        noise = self._noise(noise)
         depth = noise.shape[0]
         steps = noise / depth**0.5
         weight = self.matrix[None] / depth + self.std_matrix * steps[..., :-1]
         bias = self.bias[None] / depth + self.std_bias * steps[..., -1]
         return ResNet(OneLayer(weight, bias, activation=self.activation), beta=0.0)
 
+    def _noise(self, noise: Float[Array, "depth d d+1"]) -> Float[Array, "depth d d+1"]:
+        d = self.bias.size
+        return as_floats("noise", noise, shape=(None, d, d + 1))
+
     def drift(self, h: Float[Array, " d"]) -> Float[Array, " d"]:
         r"""The part of the right-hand side with $\mathrm{d}s$."""
+        h = as_floats("h", h, shape=self.bias.shape)
         variation = self.std_matrix**2 * jnp.sum(h**2) + self.std_bias**2
         return self.matrix @ h + self.bias + 0.5 * self.curvature * variation
 
@@ -210,6 +230,7 @@ class OneLayerSDE(eqx.Module):
         self, x: Float[Array, " d"], noise: Float[Array, "depth d d+1"]
     ) -> Float[Array, " d"]:
         """$H(1)$ by the Euler–Maruyama steps of the path, scanned."""
+        x, noise = as_floats("x", x, shape=self.bias.shape), self._noise(noise)
         depth = noise.shape[0]
 
         def step(h, increment):
@@ -221,6 +242,7 @@ class OneLayerSDE(eqx.Module):
         self, x: Float[Array, " d"], noise: Float[Array, "depth d d+1"]
     ) -> Float[Array, " d"]:
         """$H(1)$ by the same steps of diffrax."""
+        x, noise = as_floats("x", x, shape=self.bias.shape), self._noise(noise)
         times, path = _brownian_path(noise)
 
         def field(s, h, args):
@@ -274,7 +296,10 @@ def linear_flow(
     matrix: Float[Array, "d d"], bias: Float[Array, " d"], x: Float[Array, " d"]
 ) -> Float[Array, " d"]:
     r"""$H(1)$ of $\dot H = \bar A H + \bar b$, $H(0) = x$: a matrix exponential."""
+    x = as_floats("x", x, shape=(None,))
     size = x.size
+    matrix = as_floats("matrix", matrix, shape=(size, size))
+    bias = as_floats("bias", bias, shape=(size,))
     joined = jnp.zeros((size + 1, size + 1), x.dtype)
     joined = joined.at[:size].set(jnp.column_stack([matrix, bias]))
     return (jax.scipy.linalg.expm(joined) @ jnp.append(x, 1))[:size]
@@ -289,6 +314,8 @@ def adjoint_states(network: ResNet, x: Array, cotangent: Array) -> Array:
     where $\bar p$ is the gradient of the loss at $h_L$. Source: `marion2024`.
     """
     hidden = network.trajectory(x)[:-1]
+    cotangent = as_floats("cotangent", cotangent, shape=hidden.shape[1:])
+    cotangent = cotangent.astype(hidden.dtype)
 
     def layer(p, parameters):
         h, step, block = parameters

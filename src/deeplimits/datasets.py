@@ -1,11 +1,14 @@
 """Data: synthetic sets drawn from a key, handwritten digits, MNIST."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
+from .checks import as_floats, is_whole, require_whole, require_within
 from .images import Images as Images
 from .images import mnist as mnist
 
@@ -17,8 +20,7 @@ def gaussian_pairs(
 
     The synthetic set of `marion2024`, section 5.
     """
-    if n < 1 or d < 1:
-        raise ValueError(f"n and d must be positive: {n=}, {d=}.")
+    require_whole(n=n, d=d)
     input_key, target_key = jr.split(key)
     return jr.normal(input_key, (n, d)), jr.normal(target_key, (n, d))
 
@@ -37,8 +39,7 @@ def torch_normals(
     twister = np.random.RandomState(seed)
     draws = []
     for shape in shapes:
-        size = int(np.prod(shape))
-        if size < 16 or size % 16:
+        if not all(map(is_whole, shape)) or (size := math.prod(shape)) % 16:
             raise ValueError(f"sizes must be multiples of 16: got {shape}.")
         bits = twister.randint(0, 2**32, size, dtype=np.uint32) & (2**24 - 1)
         u = (bits / 2**24).reshape(-1, 2, 8)
@@ -61,7 +62,7 @@ def digits(
     from sklearn.datasets import load_digits  # a second, which other sets need not pay
 
     images, labels = load_digits(return_X_y=True)
-    if not 0 < test < len(labels):
+    if not is_whole(test) or test >= len(labels):
         raise ValueError(f"test must lie between 1 and {len(labels) - 1}: got {test}.")
     order = np.asarray(jr.permutation(key, len(labels)))
     pixels = jnp.asarray(images[order].reshape(-1, 1, 8, 8) / 16)
@@ -81,11 +82,8 @@ def flow_pairs(
     both are scaled to Euclidean norm one. The step is $K^{-1/2}$, not $1/K$.
     The synthetic set of `cohen2021` has $d = 10$, $K = 100$, and 1,024 + 256 examples.
     """
-    if n < 1 or d < 1 or steps < 1 or not 0 <= noise < np.inf:
-        raise ValueError(
-            f"n, d, steps must be positive, noise not negative: {n=}, {d=}, {steps=}, "
-            f"{noise=}."
-        )
+    require_whole(n=n, d=d, steps=steps)
+    require_within("[0, inf)", noise=noise)
     input_key, noise_key = jr.split(key)
     x = jr.uniform(input_key, (n, d), minval=-1.0)
 
@@ -106,10 +104,9 @@ def untrained_embedding(
     uniform on $\pm\text{fan-in}^{-1/2}$ (PyTorch's initialisation), on the pixels
     as they are, 0 to 255. The embedding of MNIST of `cohen2021`.
     """
-    if images.shape[1:] != (1, 28, 28):
-        raise ValueError(f"images must be (n, 1, 28, 28): got {images.shape}.")
+    pixels = as_floats("images", images, shape=(None, 1, 28, 28))
     first_key, second_key = jr.split(key)
-    hidden = jnp.asarray(images, float)
+    hidden = pixels.astype(float)
     for size, layer_key in ((5, first_key), (3, second_key)):
         draws = jr.uniform(layer_key, (size**2 + 1,), minval=-1 / size, maxval=1 / size)
         kernel = draws[:-1].reshape(1, 1, size, size)
@@ -124,10 +121,13 @@ def embedded_digits(
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "n 25"], Float[Array, "n 25"]]:
     """`untrained_embedding`, and as targets 25 numbers with a 1 at the class."""
+    images, labels = np.asarray(images), np.asarray(labels)
     if labels.shape != images.shape[:1]:
         raise ValueError(
             f"every image needs one class: {images.shape} and {labels.shape}."
         )
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be whole numbers: got {labels.dtype}.")
     if not ((labels >= 0) & (labels < 25)).all():
         raise ValueError("classes must lie between 0 and 24.")
     return untrained_embedding(images, key=key), jax.nn.one_hot(labels, 25)

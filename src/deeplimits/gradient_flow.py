@@ -1,5 +1,6 @@
 """The flow of a gradient: training in continuous time."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from .checks import as_floats, require_finite, require_times, require_within
 from .losses import Loss
 from .training import depth_factor, split_trainable
 
@@ -31,8 +33,14 @@ def flow(
     `rule` turns gradients into the direction of motion (a stateless transformation of
     optax; by default `depth_factor`, and `optax.chain(depth_factor(), optax.clip(c))`
     is the clipped flow). The flow is integrated by diffrax to the `tolerance`.
-    Source: `marion2024`, equations (4) and (5).
+    Raises `ValueError` for times that do not increase from 0 or later, and for a model
+    or data that are not finite. Source: `marion2024`, equations (4) and (5).
     """
+    times = as_floats("times", times, shape=(None,))
+    require_times("times", times, end=math.inf)
+    require_within("(0, inf)", tolerance=tolerance)
+    require_finite("model", model)
+    require_finite("data", data)
     params, fixed = split_trainable(model, trainable)
     rule = depth_factor() if rule is None else rule
 

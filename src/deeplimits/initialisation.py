@@ -6,7 +6,8 @@ is layer $2k$ of the network of depth $2L$.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 from typing import Any
 
 import equinox as eqx
@@ -16,21 +17,23 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
-from .checks import require_finite
+from .checks import (
+    as_floats,
+    is_whole,
+    require_finite,
+    require_whole,
+    require_within,
+)
 
 Path = Callable[[Any], Any]
 Shape = Sequence[int]
 
 
 def _check(depth: int, shape: Shape) -> tuple[int, ...]:
-    if depth < 1 or any(size < 1 for size in shape):
-        raise ValueError(f"depth and sizes must be positive: {depth=}, {shape=}.")
+    require_whole(depth=depth)
+    if not isinstance(shape, Iterable) or not all(map(is_whole, shape)):
+        raise ValueError(f"shape must be sizes, positive whole numbers: got {shape!r}.")
     return tuple(shape)
-
-
-def _check_std(std: float) -> None:
-    if not 0 <= std < math.inf:
-        raise ValueError(f"std must not be negative, and finite: got {std}.")
 
 
 def _drawn(
@@ -45,7 +48,7 @@ def independent(
     depth: int, shape: Shape, *, std: float = 1.0, key: PRNGKeyArray
 ) -> Float[Array, "depth ..."]:
     r"""Independent layers, $Z_k \sim \mathcal{N}(0, \mathrm{std}^2)$ entrywise."""
-    _check_std(std)
+    require_within("[0, inf)", std=std)
     return std * _drawn(jr.normal, key, (depth, *_check(depth, shape)))
 
 
@@ -53,7 +56,7 @@ def tied(
     depth: int, shape: Shape, *, std: float = 1.0, key: PRNGKeyArray
 ) -> Float[Array, "depth ..."]:
     r"""One draw for all layers, $Z_k = Z \sim \mathcal{N}(0, \mathrm{std}^2)$."""
-    _check_std(std)
+    require_within("[0, inf)", std=std)
     layer = std * _drawn(jr.normal, key, _check(depth, shape))
     return jnp.broadcast_to(layer, (depth, *layer.shape))
 
@@ -98,8 +101,7 @@ def fractional_noise(
     covariance is embedded in a circulant matrix, whose symmetric root is taken by
     Fourier transform. Source: `davies1987`.
     """
-    if not 0 < hurst < 1:
-        raise ValueError(f"hurst must lie strictly between 0 and 1: got {hurst}.")
+    require_within("(0, 1)", hurst=hurst)
     white = _drawn(jr.normal, key, (2 * depth, *_check(depth, shape)))
     spectrum = jnp.fft.rfft(white, axis=0)
     root = jnp.asarray(_circulant_root(depth, hurst), spectrum.dtype)
@@ -125,8 +127,12 @@ def coarsened(
 
     again of variance one. It couples networks of different depth.
     """
+    noise = as_floats("noise", noise)
+    if not noise.ndim:
+        raise ValueError("noise needs the depth as leading axis: got one number.")
+    require_within("(0, 1)", hurst=hurst)
     depth = noise.shape[0]
-    if factor < 1 or depth % factor:
+    if not is_whole(factor) or depth % factor:
         raise ValueError(f"factor must divide the depth {depth}: got {factor}.")
     blocks = noise.reshape(depth // factor, factor, *noise.shape[1:])
     return blocks.sum(1) / factor**hurst
@@ -141,10 +147,16 @@ def smooth_increments(
     Of variance one; as $L$ grows they tend to samples of $\ell \mathcal{Z}'$. The same
     key gives the same path at every depth.
     """
+    import scipy.special  # needed here alone, and slow to load
+
     path = SmoothPath(_check(depth, shape), length_scale, key=key)
-    nodes = jax.vmap(path)(jnp.arange(depth + 1) / depth)
-    variance = -2 * np.expm1(-1 / (2 * depth**2 * length_scale**2))
-    return jnp.diff(nodes, axis=0) / variance**0.5
+    terms = np.arange(len(path.coefficients))
+    u = (np.arange(depth + 1)[:, None] / depth - 0.5) / length_scale
+    # The nodes are known before any draw: in float64, whatever the path's precision.
+    # Differences of a float32 path keep no digit from some thousand layers on.
+    gaps = np.diff(_poisson_roots(u, terms, np, scipy.special), axis=0)
+    gaps /= (-2 * np.expm1(-1 / (2 * depth**2 * length_scale**2))) ** 0.5
+    return _combined(jnp.asarray(gaps, path.coefficients.dtype), path.coefficients)
 
 
 def along_path(path: Path, depth: int) -> PyTree[Shaped[Array, "depth ..."]]:
@@ -174,23 +186,38 @@ class SmoothPath(eqx.Module):
     def __init__(
         self, shape: Shape, length_scale: float, *, std: float = 1.0, key: PRNGKeyArray
     ):
-        if not 0.01 <= length_scale < float("inf"):
-            raise ValueError(f"length_scale must be at least 0.01: got {length_scale}.")
-        _check_std(std)
+        require_within("[0.01, inf)", length_scale=length_scale)
+        require_within("[0, inf)", std=std)
         mean = (0.5 / length_scale) ** 2
         terms = int(mean + 9 * mean**0.5 + 30)
         self.coefficients = std * _drawn(jr.normal, key, (terms, *_check(1, shape)))
         self.length_scale = length_scale
 
     def __call__(self, s: Float[Array, ""]) -> Float[Array, "..."]:
-        u = (s - 0.5) / self.length_scale
+        u = (_time(s) - 0.5) / self.length_scale
         n = jnp.arange(self.coefficients.shape[0], dtype=u.dtype)
-        size = jnp.exp(
-            jax.scipy.special.xlogy(n, jnp.abs(u))
-            - (u**2 + jax.scipy.special.gammaln(n + 1)) / 2
-        )
-        sign = jnp.where((u < 0) & (n % 2 == 1), -1.0, 1.0)
-        return jnp.tensordot(sign * size, self.coefficients, axes=1)
+        roots = _poisson_roots(u, n, jnp, jax.scipy.special)
+        return _combined(roots, self.coefficients)
+
+
+def _poisson_roots(u: Any, n: Any, numpy: ModuleType, special: ModuleType) -> Any:
+    r"""$\mathrm{e}^{-u^2/2} u^n / \sqrt{n!}$, by NumPy or by JAX."""
+    logarithm = special.xlogy(n, abs(u)) - (u**2 + special.gammaln(n + 1)) / 2
+    sign = numpy.where((u < 0) & (n % 2 == 1), -1.0, 1.0)
+    return sign * numpy.exp(logarithm)
+
+
+def _combined(
+    functions: Float[Array, "*times terms"], coefficients: Float[Array, "terms ..."]
+) -> Float[Array, "..."]:
+    # A GPU that multiplies in three digits would leave nothing smooth.
+    return jnp.tensordot(functions, coefficients, axes=1, precision="highest")
+
+
+def _time(s: Any) -> Float[Array, ""]:
+    s = as_floats("s", s, shape=())
+    require_within("[0, 1]", s=s)
+    return s
 
 
 class LacunaryPath(eqx.Module):
@@ -206,13 +233,13 @@ class LacunaryPath(eqx.Module):
     levels: int = eqx.field(static=True)
 
     def __init__(self, direction: Float[Array, "..."], gamma: float, levels: int = 20):
-        if not 0 < gamma <= 1 or levels < 1:
-            raise ValueError(
-                f"gamma must lie in (0, 1] and levels be positive: {gamma=}, {levels=}."
-            )
-        self.direction, self.gamma, self.levels = direction, gamma, levels
+        require_within("(0, 1]", gamma=gamma)
+        require_whole(levels=levels)
+        self.direction = as_floats("direction", direction)
+        self.gamma, self.levels = gamma, levels
 
     def __call__(self, s: Float[Array, ""]) -> Float[Array, "..."]:
+        s = _time(s)
         scale = 2.0 ** jnp.arange(self.levels, dtype=s.dtype)
         # cos has period one in `s * scale`: reduced first, it loses no digits
         phase = jnp.mod(s * scale, 1.0)
@@ -256,8 +283,8 @@ class PiecewiseLinear(eqx.Module):
 
 
 def _check_depths(layers: PyTree) -> None:
-    depths = {leaf.shape[:1] for leaf in jax.tree.leaves(layers)}
-    if len(depths) != 1 or not all(min(depths)):
+    depths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(layers)}
+    if len(depths) != 1 or not any(min(depths)):
         raise ValueError(
             "layers need one common depth of at least 1 as leading axis: got "
             f"{sorted(depths)}."
@@ -267,7 +294,7 @@ def _check_depths(layers: PyTree) -> None:
 def _cell(layers: PyTree, s: Float[Array, ""]) -> tuple[Array, Array]:
     """The index of the cell of depth that holds `s`, and how far `s` is along it."""
     depth = jax.tree.leaves(layers)[0].shape[0]
-    position = jnp.asarray(s) * depth
+    position = _time(s) * depth
     # s = k/L is rounded: without the slack, L * s may fall just below k
     slack = 2 * depth * jnp.finfo(position.dtype).eps
     index = jnp.clip(jnp.floor(position + slack), 0, depth - 1)
@@ -280,8 +307,8 @@ def brownian_path(levels: int, shape: Shape, *, key: PRNGKeyArray) -> PiecewiseL
     Level $j$ draws the midpoints of the intervals of length $2^{1-j}$ with standard
     deviation $2^{-(j+1)/2}$: more levels refine the same path.
     """
-    if not 0 <= levels <= 24:
-        raise ValueError(f"levels must lie between 0 and 24: got {levels}.")
+    require_whole(0, levels=levels)
+    require_within("[0, 24]", levels=levels)
     shape = _check(1, shape)
     path = jnp.stack([jnp.zeros(shape), jr.normal(jr.fold_in(key, 0), shape)])
     for level in range(1, levels + 1):

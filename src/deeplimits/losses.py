@@ -6,54 +6,92 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from .checks import as_floats, holds, is_whole, require_shape
 
 Loss = Callable[[Any, Any, PRNGKeyArray | None], Float[Array, ""]]
 
 
 def mean_square(model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None):
-    r"""The loss $\ell = \frac1n \sum_i \|F(x_i) - y_i\|^2$ of `marion2024`."""
-    x, y = data
-    outputs = jax.vmap(model)(x)
+    r"""The loss $\ell = \frac1n \sum_i \|F(x_i) - y_i\|^2$ of `marion2024`.
+
+    Raises `ValueError` for targets that are not real or not shaped like the outputs,
+    and for no examples at all.
+    """
+    outputs, targets = _outputs(model, data)
+    y = as_floats("targets", targets)
     if outputs.shape != y.shape:
         raise ValueError(
             f"targets must have the outputs' shape {outputs.shape}: got {y.shape}."
         )
-    return jnp.sum((outputs - y) ** 2) / x.shape[0]
+    return jnp.sum((outputs - y) ** 2) / y.shape[0]
+
+
+def _outputs(model: Any, data: tuple[Array, Array]) -> tuple[Array, Array]:
+    """What the model makes of all inputs, and the targets."""
+    x, targets = data
+    require_shape("inputs", x)
+    return jax.vmap(model)(jnp.asarray(x)), targets
 
 
 def mean_square_entry(
     model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None
 ):
     r"""The mean of all entries' squares: `mean_square` over the targets' dimension."""
-    return mean_square(model, data) / data[1][0].size
+    return mean_square(model, data) / np.size(data[1][0])
 
 
 def cross_entropy(
     model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None
 ):
-    r"""$\ell = -\frac1n \sum_i \log \operatorname{softmax}(F(x_i))_{y_i}$."""
-    x, labels = data
-    logits = jax.vmap(model)(x)
+    r"""$\ell = -\frac1n \sum_i \log \operatorname{softmax}(F(x_i))_{y_i}$.
+
+    Raises `ValueError` for labels that are no whole numbers, one an example, and for a
+    class that the outputs do not have. Inside a transformation of JAX a label has no
+    value: there such a class makes the loss, and its gradient, NaN.
+    """
+    logits, labels = _outputs(model, data)
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"labels must be whole numbers: got {labels.dtype}.")
     if labels.shape != logits.shape[:-1]:
         raise ValueError(
             f"labels must have the shape {logits.shape[:-1]}: got {labels.shape}."
         )
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    classes = logits.shape[-1]
+
+    def known():
+        return ((labels >= 0) & (labels < classes)).all()
+
+    if not holds(known, labels):
+        raise ValueError(
+            f"labels must lie between 0 and {classes - 1}: got {labels.min()} to "
+            f"{labels.max()}."
+        )
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    # without this a label -1 counts as the last class, and one too large as NaN or less
+    return loss * jnp.where(known(), 1.0, jnp.nan)
 
 
 def on_batches(loss: Loss, size: int) -> Loss:
-    """`loss` on `size` examples, drawn anew without replacement at each step."""
-    if size < 1:
+    """`loss` on `size` examples, drawn anew without replacement at each step.
+
+    Raises `ValueError` for a size under one or beyond the number of examples, and where
+    there is no key to draw with.
+    """
+    if not is_whole(size):
         raise ValueError(f"a batch needs a positive size: got {size}.")
 
     def batch_loss(model, data, key):
         if key is None:
             raise ValueError("batches are drawn: give train a key.")
-        chosen = jr.choice(
-            key, jax.tree.leaves(data)[0].shape[0], (size,), replace=False
-        )
+        examples = jax.tree.leaves(data)[0].shape[0]
+        if size > examples:
+            raise ValueError(f"a batch of size {size} needs more than {examples}.")
+        chosen = jr.choice(key, examples, (size,), replace=False)
         return loss(model, jax.tree.map(lambda a: a[chosen], data), None)
 
     return batch_loss

@@ -10,7 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .checks import require_known
+from .checks import (
+    as_floats,
+    require_finite,
+    require_floats,
+    require_known,
+    require_shape,
+    require_whole,
+    require_within,
+)
 
 Activation = Callable[[Array], Array]
 
@@ -70,6 +78,13 @@ class AbstractBlock(eqx.Module):
         """The residual of one layer, for one example."""
 
 
+def _vector(name: str, x: Array, size: int) -> Array:
+    x = as_floats(name, x)
+    if x.shape[-1:] != (size,):
+        raise ValueError(f"{name} must have {size} entries: got shape {x.shape}.")
+    return x
+
+
 class OneLayer(AbstractBlock):
     r"""The one-layer perceptron $f(h, Z) = \sigma(W h + b)$, with $Z = (W, b)$."""
 
@@ -84,12 +99,14 @@ class OneLayer(AbstractBlock):
         *,
         activation: str | Activation = "tanh",
     ):
+        require_floats("weight", weight)
         if weight.ndim < 2 or weight.shape[-1] != weight.shape[-2]:
             raise ValueError(
                 f"weight must be (depth, width, width): got {weight.shape}."
             )
         if bias is None:
             bias = jnp.zeros(weight.shape[:-1], weight.dtype)
+        require_floats("bias", bias)
         if bias.shape != weight.shape[:-1]:
             raise ValueError(
                 f"bias must have shape {weight.shape[:-1]} to go with weight "
@@ -99,6 +116,7 @@ class OneLayer(AbstractBlock):
         self.activation = named_activation(activation)
 
     def __call__(self, h: Float[Array, " width"]) -> Float[Array, " width"]:
+        h = _vector("h", h, self.weight.shape[-1])
         return self.activation(h @ self.weight.T + self.bias)
 
 
@@ -118,11 +136,13 @@ class OuterLayer(AbstractBlock):
         *,
         activation: str | Activation = "relu",
     ):
+        require_floats("outer", outer)
         if outer.ndim < 2 or outer.shape[-1] != outer.shape[-2]:
             raise ValueError(f"outer must be (depth, width, width): got {outer.shape}.")
         self.outer, self.activation = outer, named_activation(activation)
 
     def __call__(self, h: Float[Array, " width"]) -> Float[Array, " width"]:
+        h = _vector("h", h, self.outer.shape[-1])
         return self.activation(h) @ self.outer.T
 
 
@@ -149,6 +169,8 @@ class TwoLayer(AbstractBlock):
         activation: str | Activation = "gelu",
         width_factors: bool = True,
     ):
+        require_floats("outer", outer)
+        require_floats("inner", inner)
         if outer.ndim < 2 or inner.shape != (*outer.shape[:-2], *outer.shape[:-3:-1]):
             raise ValueError(
                 "outer must be (depth, q, m) and inner (depth, m, q): "
@@ -160,6 +182,7 @@ class TwoLayer(AbstractBlock):
 
     def __call__(self, h: Float[Array, " q"]) -> Float[Array, " q"]:
         m, q = self.inner.shape[-2:]
+        h = _vector("h", h, q)
         if not self.width_factors:
             return self.activation(h @ self.inner.T) @ self.outer.T
         return self.activation(h @ self.inner.T / q**0.5) @ self.outer.T / m**0.5
@@ -184,6 +207,7 @@ class Convolution(AbstractBlock):
         *,
         activation: str | Activation = "gelu",
     ):
+        require_floats("kernels", kernels)
         shape = kernels.shape
         if len(shape) < 5 or shape[-5] != 2 or shape[-4] != shape[-3]:
             raise ValueError(
@@ -193,6 +217,7 @@ class Convolution(AbstractBlock):
             raise ValueError(f"kernels must be 3 by 3: got {shape[-2:]}.")
         if biases is None:
             biases = jnp.zeros(shape[:-3], kernels.dtype)
+        require_floats("biases", biases)
         if biases.shape != shape[:-3]:
             raise ValueError(f"biases must be {shape[:-3]}: got {biases.shape}.")
         self.kernels, self.biases = kernels, biases
@@ -201,6 +226,7 @@ class Convolution(AbstractBlock):
     def __call__(
         self, h: Float[Array, "channels height width"]
     ) -> Float[Array, "channels height width"]:
+        h = as_floats("h", h, shape=(self.kernels.shape[-3], None, None))
         h = self.activation(
             convolve(h, self.kernels[0]) + self.biases[0, :, None, None]
         )
@@ -214,10 +240,21 @@ def convolve(
     stride: int = 1,
 ) -> Float[Array, "outputs out_height out_width"]:
     """Cross-correlation of one image with zero padding of half a kernel."""
+    require_whole(stride=stride)
+    image = as_floats("image", image, shape=(None, None, None))
+    kernel = as_floats("kernel", kernel, shape=(None, len(image), None, None))
     padding = [(size // 2, size // 2) for size in kernel.shape[2:]]
     return jax.lax.conv_general_dilated(
         image[None], kernel, window_strides=(stride, stride), padding=padding
     )[0]
+
+
+def _scale(scale: Any, weights: Array) -> Array:
+    given = as_floats("scale", scale)
+    if given.shape not in {(), weights.shape[:1]}:
+        raise ValueError(f"scale must be () or {weights.shape[:1]}: got {given.shape}.")
+    require_finite("scale", given)
+    return given if hasattr(scale, "dtype") else given.astype(weights.dtype)
 
 
 class Matrix(eqx.Module):
@@ -225,8 +262,12 @@ class Matrix(eqx.Module):
 
     weight: Float[Array, "outputs inputs"]
 
+    def __check_init__(self):
+        require_floats("weight", self.weight)
+        require_shape("weight", self.weight, (None, None))
+
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        return x @ self.weight.T
+        return _vector("x", x, self.weight.shape[-1]) @ self.weight.T
 
 
 class ResNet(eqx.Module):
@@ -258,24 +299,22 @@ class ResNet(eqx.Module):
         decoder: Callable[..., Any] | None = None,
         *,
         beta: float = 1.0,
-        scale: Float[Array, ""] | Float[Array, " depth"] | None = None,
+        scale: float | Float[Array, ""] | Float[Array, " depth"] | None = None,
         recompute: bool = False,
         absolute: bool = False,
     ):
-        depths = {leaf.shape[0] for leaf in jax.tree.leaves(block)}
-        if len(depths) != 1 or min(depths) < 1:
+        leaves = jax.tree.leaves(block)
+        for leaf in leaves:
+            require_floats("weights", leaf)
+        depths = {leaf.shape[:1] for leaf in leaves}
+        if len(depths) != 1 or not any(min(depths)):
             raise ValueError(
                 "the arrays of a stacked block need one common depth of at least 1 as "
                 f"leading axis: got {sorted(depths)}."
             )
-        if scale is not None and scale.shape not in {(), tuple(depths)}:
-            raise ValueError(f"scale must be () or {tuple(depths)}: got {scale.shape}.")
-        types = {str(leaf.dtype) for leaf in jax.tree.leaves(block)}
-        if not all(jnp.issubdtype(kind, jnp.floating) for kind in types):
-            raise ValueError(f"weights must be floats: got {', '.join(sorted(types))}.")
-        if not math.isfinite(beta):
-            raise ValueError(f"beta must be a finite number: got {beta}.")
-        self.block, self.scale, self.beta = block, scale, beta
+        require_within("(-inf, inf)", beta=beta)
+        self.block, self.beta = block, beta
+        self.scale = None if scale is None else _scale(scale, leaves[0])
         self.encoder = eqx.nn.Identity() if encoder is None else encoder
         self.decoder = eqx.nn.Identity() if decoder is None else decoder
         self.recompute, self.absolute = recompute, absolute
@@ -294,6 +333,12 @@ class ResNet(eqx.Module):
             return steps
         return steps * (jnp.abs(self.scale) if self.absolute else self.scale)
 
+    def _start(self, x: Array) -> Array:
+        """The first state, in the type that all others have."""
+        h = as_floats("x", self.encoder(x))
+        parts = (h, self.steps, *jax.tree.leaves(self.block))
+        return h.astype(jnp.result_type(*(part.dtype for part in parts)))
+
     def _scan(self, x: Array, keep: bool) -> tuple[Array, Array | None]:
         def layer(h, parameters):
             step, block = parameters
@@ -308,13 +353,13 @@ class ResNet(eqx.Module):
 
         policy = None if self.recompute else _is_product
         layer = jax.checkpoint(layer, prevent_cse=False, policy=policy)
-        return jax.lax.scan(layer, self.encoder(x), (self.steps, self.block))
+        return jax.lax.scan(layer, self._start(x), (self.steps, self.block))
 
     def trajectory(self, x: Array) -> Array:
         """The hidden states $h_0, …, h_L$, on a leading axis of size $L + 1$."""
         _, hidden = self._scan(x, keep=True)
         assert hidden is not None
-        return jnp.concatenate([self.encoder(x)[None], hidden])
+        return jnp.concatenate([self._start(x)[None], hidden])
 
     def __call__(self, x: Array) -> Array:
         """The output $F(x)$."""

@@ -9,7 +9,14 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from .checks import require_finite, require_level
+from .checks import (
+    as_doubles,
+    as_floats,
+    require_finite,
+    require_level,
+    require_shape,
+    require_within,
+)
 from .intervals import Interval, Kind
 
 HALVED_FROM = 5  # depths: each half of the window then has three of its own
@@ -28,8 +35,11 @@ class Slope(Interval):
     halves: "tuple[Slope, Slope] | None" = None
 
     def line(self, x: ArrayLike) -> np.ndarray:
-        """The fitted power law at `x`."""
-        return np.exp(self.intercept) * np.asarray(x, float) ** self.value
+        """The fitted power law at positive `x`."""
+        x = as_doubles("x", x)
+        if not (x > 0).all():
+            raise ValueError(f"x must be positive: got {x.tolist()}.")
+        return np.exp(self.intercept) * x**self.value
 
 
 def loglog_slope(
@@ -54,20 +64,25 @@ def loglog_slope(
     three different x.
     """
     require_level(level)
-    x, y = np.asarray(x, float), np.asarray(y, float)
+    x, y = as_doubles("x", x), as_doubles("y", y)
     if x.ndim != 1 or y.shape[-1:] != x.shape or y.ndim > 2:
         raise ValueError(f"x must be (n,) and y (n,) or (m, n): {x.shape}, {y.shape}.")
     if not np.isfinite(x).all():
         raise ValueError("a log-log slope needs positive, finite values: x is not.")
-    low, high = (-np.inf, np.inf) if window is None else window
+    window = (-np.inf, np.inf) if window is None else window
+    require_shape("window", window, (2,))
+    low, high = window
     inside = (x >= low) & (x <= high)
     x, y = x[inside], y[..., inside]
     if (different := np.unique(x).size) < 3:
         raise ValueError(
             f"a slope needs three different x: {different} lie in {window=}."
         )
-    if not (np.isfinite(y).all() and (y > 0).all() and (x > 0).all()):
-        raise ValueError("a log-log slope needs positive, finite values.")
+    for name, values in (("x", x), ("y", y)):
+        if not (np.isfinite(values).all() and (values > 0).all()):
+            raise ValueError(
+                f"a log-log slope needs positive, finite values: {name} is not."
+            )
     slope = _fit(x, y, level)
     if different < HALVED_FROM:
         return slope
@@ -107,10 +122,10 @@ def _student(
 def mean_interval(samples: ArrayLike, *, level: float = 0.95) -> Interval:
     """The mean of independent samples and Student's interval, over seeds."""
     require_level(level)
-    samples = np.asarray(samples, float)
+    samples = as_doubles("samples", samples)
     if samples.ndim != 1 or samples.size < 2 or not np.isfinite(samples).all():
         raise ValueError(
-            f"an interval needs two or more finite samples in a row: {samples.shape}."
+            f"samples must be two or more finite numbers in a row: {samples.shape}."
         )
     error = stats.sem(samples)
     return Interval(
@@ -121,19 +136,29 @@ def mean_interval(samples: ArrayLike, *, level: float = 0.95) -> Interval:
 def _flat(
     weights: Float[Array | np.ndarray, "depth ..."],
 ) -> Float[Array | np.ndarray, "depth entries"]:
+    own = isinstance(weights, np.ndarray) and weights.dtype.kind == "f"
+    weights = weights if own else as_floats("weights", weights)
     if weights.ndim < 1 or weights.shape[0] < 2:
-        raise ValueError(f"need two or more layers on the first axis: {weights.shape}.")
+        raise ValueError(
+            f"weights need two or more layers on the first axis: {weights.shape}."
+        )
     require_finite("weights", weights)
     return weights.reshape(weights.shape[0], -1)
 
 
 def successive_distances(weights: Float[Array, "depth ..."]) -> Float[Array, " gaps"]:
     r"""$\|Z_{k+1} - Z_k\|_F$ for the neighbouring layers $k = 1, \dots, L - 1$."""
-    return jnp.linalg.norm(jnp.diff(_flat(weights), axis=0), axis=1)
+    return _gaps(_flat(weights))
+
+
+def _gaps(rows: Float[Array, "depth entries"]) -> Float[Array, " gaps"]:
+    return jnp.linalg.norm(jnp.diff(rows, axis=0), axis=1)
 
 
 def root_sum_of_squares(distances: Float[Array, " gaps"]) -> Float[Array, ""]:
     r"""$(\sum_k d_k^2)^{1/2}$: of order $L^{-1/2}$ where every $d_k \sim 1/L$."""
+    distances = as_floats("distances", distances, shape=(None,))
+    require_finite("distances", distances)
     return jnp.sqrt(jnp.sum(distances**2))
 
 
@@ -166,13 +191,13 @@ def trend_and_noise(
     end: a straight line is all trend. Raises `ValueError` for a window outside
     $(0, 1]$.
     """
-    if not 0 < window <= 1:
-        raise ValueError(f"window must lie in (0, 1]: got {window}.")
+    require_within("(0, 1]", window=window)
     rows = _flat(weights)
     depth = rows.shape[0]
     k = np.arange(depth)
     reach = np.minimum(max(1, int(window * depth / 2)), np.minimum(k, depth - 1 - k))
     sums = jnp.cumsum(jnp.pad(rows, ((1, 0), (0, 0))), axis=0)
     counts = jnp.asarray(2 * reach + 1, rows.dtype)[:, None]
-    trend = ((sums[k + reach + 1] - sums[k - reach]) / counts).reshape(weights.shape)
-    return trend, weights - trend
+    trend = (sums[k + reach + 1] - sums[k - reach]) / counts
+    shape = np.shape(weights)
+    return trend.reshape(shape), (rows - trend).reshape(shape)

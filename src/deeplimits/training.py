@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
 from .checkpoints import Checkpoint
-from .checks import require_finite
+from .checks import is_whole, require_finite
 from .devices import over_devices
 from .losses import Loss
 
@@ -142,11 +142,11 @@ def _sizes(
 ) -> tuple[int, int, bool]:
     """What a compiled chunk is made for: updates a record, records, and whether it
     trains an ensemble."""
-    if steps < 1 or every < 1 or steps % every:
+    if not is_whole(steps) or not is_whole(every) or steps % every:
         raise ValueError(
             f"steps must be a positive multiple of every: {steps=}, {every=}."
         )
-    if chunk is not None and chunk < 1:
+    if chunk is not None and not is_whole(chunk):
         raise ValueError(f"chunk must be positive: got {chunk}.")
     count = chunk or -(-steps // (20 * every))
     return every, min(count, steps // every), ensemble

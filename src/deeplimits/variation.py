@@ -21,7 +21,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from .checks import require_level
+from .checks import (
+    as_doubles,
+    is_whole,
+    require_level,
+    require_shape,
+    require_whole,
+)
 from .intervals import Interval, Kind
 
 FINE = (1, 2, 4)
@@ -31,14 +37,17 @@ _GROUPS = 16
 def second_differences(weights: np.ndarray, lag: int, *, order: int = 2) -> np.ndarray:
     """The differences of order two (or another) of the cumulative sum, squared.
 
-    Raises `ValueError` for a lag that does not fit into the depth.
+    Raises `ValueError` for a lag that does not fit into the depth, and for weights that
+    are no array of real numbers.
     """
-    if lag < 1 or order * lag > len(weights):
+    weights = _layers(weights)
+    require_whole(order=order)
+    if not is_whole(lag) or order * lag > len(weights):
         raise ValueError(
             f"differences of order {order} need a lag between 1 and "
             f"{len(weights) // order} in {len(weights)} layers: got {lag}."
         )
-    rows = np.asarray(weights, float).reshape(len(weights), -1)
+    rows = weights.reshape(len(weights), -1)
     rows = rows - rows[:1]  # changes nothing, but tied layers give zero exactly
     sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])
     for _ in range(order):
@@ -46,10 +55,18 @@ def second_differences(weights: np.ndarray, lag: int, *, order: int = 2) -> np.n
     return sums**2
 
 
+def _layers(weights: np.ndarray) -> np.ndarray:
+    weights = as_doubles("weights", weights)
+    if not weights.ndim:
+        raise ValueError("weights need the depth as leading axis: got one number.")
+    return weights
+
+
 def variogram(
     weights: np.ndarray, lags: Sequence[int], *, order: int = 2
 ) -> np.ndarray:
     """$V(m)$ at every lag."""
+    require_shape("lags", lags, (None,))
     return np.array([second_differences(weights, m, order=order).mean() for m in lags])
 
 
@@ -64,9 +81,14 @@ def regularity(
 
     Student's interval by the jackknife, over stretches of depth and over groups of
     entries, whichever is wider: the first allows for entries that move together.
-    Infinitely wide where $V$ vanishes without one of the groups.
+    Infinitely wide where $V$ vanishes without one of the groups, or where the weights
+    hold NaN. Raises `ValueError` for lags that do not fit, and for fewer than two.
     """
     require_level(level)
+    require_shape("lags", lags, (None,))
+    if len(set(lags)) < 2:
+        raise ValueError(f"lags must be two different ones at least: got {lags}.")
+    weights = _layers(weights)
     # stretches of eight layers or more: shorter ones vary too little by chance
     stretches = min(max(len(weights) // 8, 2), 8)
     squares = [second_differences(weights, m, order=order) for m in lags]

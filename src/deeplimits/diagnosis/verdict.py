@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..checks import require_within
 from ..residual import ResNet
 from ..statistics import Slope, loglog_slope
 from .examination import (
@@ -58,11 +59,12 @@ def diagnose(
         raise ValueError("diagnose takes a list of networks: write [weights] for one.")
     if not networks:
         raise ValueError("there is no network to diagnose.")
-    if beta is not None and not np.isfinite(beta):
-        raise ValueError(f"beta must be a finite number: got {beta}.")
+    if beta is not None:
+        require_within("(-inf, inf)", beta=beta)
     arrays = [as_weights(network) for network in networks]
-    for position, weights in enumerate(arrays, 1):
-        check(weights, f"network {position}")
+    for position, weights in enumerate(arrays):
+        live = isinstance(networks[position], ResNet)
+        check(weights, f"network {position + 1}", stacked=live)
     layers = [{k: v.shape[1:] for k, v in weights.items()} for weights in arrays]
     for other in layers[1:]:
         if other != layers[0]:

@@ -16,7 +16,9 @@ From Flax, for blocks named `Block_0`, `Block_1` and so on in `params`:
     stacked = jax.tree.map(lambda *z: np.stack(z).astype("float32"), *layers)
     np.savez(f"depth-{depth}.npz", **flatten_dict(stacked, sep="."))
 
-A file called `depth-64` must hold 64 layers. The format `.safetensors` is eight bytes
+A file called `depth-64` must hold 64 layers. Names that differ by a number alone, like
+the `0.weight` and `2.weight` of a `Sequential` block, are refused, as those of layers
+that are not stacked: rename them in `stacked`. The format `.safetensors` is eight bytes
 of length, a header in JSON and the arrays' bytes: reading it takes no package.
 """
 
@@ -81,12 +83,19 @@ def as_weights(network: Weights | ResNet) -> Weights:
     return {name: np.asarray(leaf) for name, leaf in named.items()}
 
 
-def check(weights: Weights, source: object) -> None:
-    """Raise `ValueError` where the arrays cannot be the layers of one network."""
+def check(weights: Weights, source: object, *, stacked: bool = False) -> None:
+    """Raise `ValueError` where the arrays cannot be the layers of one network.
+
+    Unless they are `stacked` for certain, as those of a `ResNet` are, names may not
+    differ by a number alone: `blocks.0.weight` and `blocks.1.weight` are layers that
+    were saved one by one, and would be diagnosed row by row.
+    """
     if not weights:
         raise ValueError(f"{source} holds no array.")
+    if not stacked:
+        _check_names(weights, source)
     for name, array in weights.items():
-        _check_array(array, f"{name} in {source}")
+        check_array(array, f"{name} in {source}")
     depths = {name: len(array) for name, array in weights.items()}
     if len(set(depths.values())) > 1:
         raise ValueError(
@@ -94,7 +103,20 @@ def check(weights: Weights, source: object) -> None:
         )
 
 
-def _check_array(array: np.ndarray, name: str) -> None:
+def _check_names(weights: Weights, source: object) -> None:
+    alike: dict[str, str] = {}
+    for name in weights:
+        first = alike.setdefault(re.sub(r"\d+", "0", name), name)
+        if first != name:
+            raise ValueError(
+                f"{first} and {name} in {source} differ by a number alone, as layers "
+                "saved one by one do: stack them, layers.weight = np.stack([layer 0, "
+                "layer 1, ...]). Where each is a stack already, give it another name."
+            )
+
+
+def check_array(array: np.ndarray, name: str) -> None:
+    """Raise `ValueError` where an array cannot be the layers of one parameter."""
     if not hasattr(array, "dtype"):
         raise ValueError(f"{name} is no array but a {type(array).__name__}.")
     if array.dtype.kind not in "fiu" and array.dtype != ml_dtypes.bfloat16:
