@@ -151,7 +151,7 @@ def successive_distances(weights: Float[Array, "depth ..."]) -> Float[Array, " g
     return _gaps(_flat(weights))
 
 
-def _gaps(rows: Float[Array, "depth entries"]) -> Float[Array, " gaps"]:
+def _gaps(rows: Float[Array | np.ndarray, "depth entries"]) -> Float[Array, " gaps"]:
     return jnp.linalg.norm(jnp.diff(rows, axis=0), axis=1)
 
 
@@ -192,7 +192,7 @@ def trend_and_noise(
     $(0, 1]$.
     """
     require_within("(0, 1]", window=window)
-    rows = _flat(weights)
+    rows = jnp.asarray(_flat(weights))
     depth = rows.shape[0]
     k = np.arange(depth)
     reach = np.minimum(max(1, int(window * depth / 2)), np.minimum(k, depth - 1 - k))
