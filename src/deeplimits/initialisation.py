@@ -130,7 +130,7 @@ def coarsened(
     noise = as_floats("noise", noise)
     if not noise.ndim:
         raise ValueError("noise needs the depth as leading axis: got one number.")
-    require_within("(0, 1)", hurst=hurst)
+    require_within("[0, 1)", hurst=hurst)  # 0: the sums, as they are
     depth = noise.shape[0]
     if not is_whole(factor) or depth % factor:
         raise ValueError(f"factor must divide the depth {depth}: got {factor}.")
