@@ -36,8 +36,8 @@ def test_rate_draws_both_halves_where_they_are_and_says_their_slopes(ax):
     x = 2.0 ** np.arange(9)
     y = np.maximum(1 / x, 1 / 16)
     plots.rate(ax, x, y, slope=statistics.loglog_slope(x, y), label="bent")
-    [label] = ax.get_legend_handles_labels()[1]
-    assert label == "bent: slope -0.50 (halves -1.00, 0.00)"
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels == ["bent: slope -0.50 (-1.00, 0.00)", "halves (in brackets)"]
     _, fit, lower, upper = ax.lines
     np.testing.assert_allclose(lower.get_xdata(), [1, 16])
     np.testing.assert_allclose(upper.get_xdata(), [16, 256])

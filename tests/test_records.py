@@ -1,13 +1,17 @@
 """From source to record: every way in which a record could mislead is closed."""
 
+import base64
 import importlib
+import io
 import json
 import shutil
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 # By path and name, since its worker processes import it too.
@@ -111,6 +115,20 @@ def test_the_record_holds_nothing_that_changes_by_itself(recorded):
     for word in ['papermill":', "start_time", "duration", "injected", "iopub", "/tmp/"]:
         assert word not in text
     assert '"id": "probe"' not in text
+
+
+@pytest.mark.parametrize(("alpha", "mode"), [(255, "RGB"), (200, "RGBA")])
+def test_a_packed_picture_is_smaller_and_has_the_same_pixels(alpha, mode):
+    pixels = np.full((64, 64, 4), 255, np.uint8)
+    pixels[..., :3] = np.arange(64 * 64 * 3).reshape(64, 64, 3) // 7 % 256
+    pixels[5, 5, 3] = alpha
+    Image.fromarray(pixels).save(file := io.BytesIO(), "PNG", compress_level=1)
+    before = base64.b64encode(file.getvalue()).decode()
+    after = records.packed(before)
+    image = Image.open(io.BytesIO(base64.b64decode(after)))
+    assert len(after) < len(before)
+    assert image.mode == mode
+    np.testing.assert_array_equal(np.asarray(image.convert("RGBA")), pixels)
 
 
 def test_the_colab_cell_gets_the_address_in_the_record_alone(recorded):

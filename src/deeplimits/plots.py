@@ -67,7 +67,7 @@ def rate(
 
     For repeats, `y` of shape `(repeats, points)`: their geometric mean and range. The
     fits of the two halves of the window are thin dashed lines, and their slopes stand
-    in the label: where they part from the fit, it is no line.
+    in brackets in the label: where they part from the whole, the curve is no line.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     rows = np.atleast_2d(y)
@@ -76,7 +76,7 @@ def rate(
         label = f"{label or 'measured'}: slope {slope.value:.2f}"
         halves = slope.halves or ()
         if halves:
-            label += " (halves {:.2f}, {:.2f})".format(*(h.value for h in halves))
+            label += " ({:.2f}, {:.2f})".format(*(half.value for half in halves))
     [points] = ax.loglog(x, centre, label=label, **({"linestyle": "none"} | style))
     colour = points.get_color()
     if len(rows) > 1:
@@ -84,21 +84,18 @@ def rate(
     if slope is not None:
         ax.loglog(x, slope.line(x), color=colour, marker="none", linestyle="-", lw=1)
         for half in halves:
-            ends = np.asarray(half.window)
-            ax.loglog(ends, half.line(ends), color="k", marker="none", ls="--", lw=0.7)
+            ends, named = np.asarray(half.window), _once(ax, "halves (in brackets)")
+            ax.loglog(ends, half.line(ends), "k--", marker="none", lw=0.7, label=named)
     if predicted is not None:
         theory = centre[-1] * (x / x[-1]) ** predicted * 0.6
-        theory_label = f"predicted slope {predicted:g}"
-        taken = theory_label in ax.get_legend_handles_labels()[1]
-        ax.loglog(
-            x,
-            theory,
-            "k:",
-            marker="none",
-            lw=1.5,
-            label=None if taken else theory_label,
-        )
+        named = _once(ax, f"predicted slope {predicted:g}")
+        ax.loglog(x, theory, "k:", marker="none", lw=1.5, label=named)
     return ax
+
+
+def _once(ax: Axes, label: str) -> str | None:
+    """The label, unless the legend has it."""
+    return None if label in ax.get_legend_handles_labels()[1] else label
 
 
 def shades(count: int) -> np.ndarray:
