@@ -90,7 +90,7 @@ HEAVY = {"equinox", "jax", "matplotlib", "pandas", "scipy", "sklearn", "xarray"}
     ("line", "allowed"),
     [
         ("import deeplimits", set()),
-        ("from deeplimits import exercises, files, images, ledger", set()),
+        ("from deeplimits import checks, exercises, files, images, ledger", set()),
         ("from deeplimits import datasets, losses, residual", {"equinox", "jax"}),
     ],
 )

@@ -21,6 +21,8 @@ import numpy as np
 import platformdirs
 from jaxtyping import Int, UInt8
 
+from .checks import require_known
+
 Pixels = UInt8[np.ndarray, "images channels height width"]
 Labels = Int[np.ndarray, " images"]
 
@@ -85,8 +87,6 @@ LOADERS: dict[str, Callable[..., Images]] = {"mnist": mnist}
 
 def fetch(name: str) -> Images:
     """The set called `name`, from the network where it is not on this machine."""
-    from .checks import require_known  # brings JAX, which the command's help need not
-
     require_known("data set", name, LOADERS)
     return LOADERS[name](download=True)
 
