@@ -404,6 +404,8 @@ UNLABELLED = {
     "repetition",
     "row",
     "column",
+    "layer",
+    "case",
     "step",
     "epoch",
 }

@@ -43,7 +43,7 @@ class Depth:
         require_known("law", self.law, setting.LAWS)
         require_positive(self, "depths", "repetitions", "width", "inputs")
         require_at_least(0, self, "betas")
-        require_at_least(0.01, self, "length_scale")
+        setting.require_length_scale(self.length_scale)
         layer = 4 * self.width**2 + 2 * self.width * len(self.betas)
         rows = self.repetitions * len(self.betas)
         inputs = self.width * self.inputs

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ...checks import require_at_least, require_positive, require_room
+from ...checks import require_positive, require_room
 from ...continuous import NeuralSDE
 from ...initialisation import coarsened, smooth_increments
 from ...residual import ResNet
@@ -32,7 +32,7 @@ class Limits:
 
     def __post_init__(self):
         require_positive(self, "depths", "finest", "width", "draws")
-        require_at_least(0.01, self, "length_scale")
+        setting.require_length_scale(self.length_scale)
         setting.require_nested(self.depths, self.finest)
         states = self.draws * len(self.depths) + 2 * self.width
         require_room(8 * (4 * self.finest * self.width**2 + states))

@@ -120,6 +120,15 @@ def log10(ratio: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(jnp.isfinite(ratio), jnp.log10(ratio), INFINITE)
 
 
+def require_length_scale(length_scale: float) -> None:
+    """`ValueError` for a path that varies within a layer, or not at all: on the unit
+    interval one of a long scale is a straight line, and then only rounding."""
+    if not 0.01 <= length_scale <= 1000:
+        raise ValueError(
+            f"length_scale must lie between 0.01 and 1000: got {length_scale}."
+        )
+
+
 def require_nested(depths: Sequence[int], finest: int) -> None:
     """`ValueError` unless every depth divides the finest, whose noise all share."""
     if any(finest % depth for depth in depths):

@@ -43,7 +43,7 @@ class TrainedWeights:
         require_at_least(0, self, "betas", "rate")
         if len(self.laws) != len(self.betas):
             raise ValueError(f"laws and betas must pair up: {self.laws}, {self.betas}.")
-        require_at_least(0.01, self, "length_scale")
+        setting.require_length_scale(self.length_scale)
         require_positive(self, "kept")
         if self.kept > self.width:
             raise ValueError(
