@@ -255,7 +255,7 @@ def test_networks_must_agree():
         ({"w": [[1.0], [2.0]]}, "w in network 2 is no array but a list"),
         (
             {f"blocks.{k}.weight": noise(64) for k in range(3)},
-            r"blocks\.0\.weight and blocks\.1\.weight .*: stack them, .* np\.stack",
+            r"blocks\.0\.weight and blocks\.1\.weight .*: stack these, np\.stack",
         ),
     ],
 )
