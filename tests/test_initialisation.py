@@ -12,7 +12,7 @@ from conftest import assert_mean
 
 from deeplimits import initialisation as init
 from deeplimits.checks import require_finite
-from deeplimits.regularity import regularity
+from deeplimits.variation import regularity
 
 
 def test_tied_layers_are_equal_and_independent_ones_are_not():

@@ -175,6 +175,29 @@ def test_training_moves_the_matrices_and_not_the_factor():
         assert 0.02 < moved < 0.1
 
 
+def test_steps_of_adam_do_not_know_the_size_of_the_gradient():
+    """Nor where it is a hundred thousandth: the epsilon is that of the public code."""
+    config = marion2025.Trained(**SMALL)
+    train, _ = trained.handwritten("digits")
+    law = setting.law("uniform", length_scale=1.0)
+    model = trained.classifier(config, law, 0.5, train, key=jr.key(8))
+    faint = train._replace(images=train.images * 1e-5)
+    run = trained.trainer(config, faint, 1e-2)(model, None, key=jr.key(9))
+    moved = jnp.abs(run.model.encoder.weight - model.encoder.weight)
+    assert 0.02 < float(moved.max()) < 0.1
+
+
+def test_matrices_in_and_out_have_variance_one_over_what_they_take():
+    config = marion2025.Trained(**SMALL | {"width": 300})
+    images = trained.Digits(jnp.zeros((1, 64)), jnp.zeros(1, int))
+    law = setting.law("uniform", length_scale=1.0)
+    model = trained.classifier(config, law, 0.5, images, key=jr.key(8))
+    for part, taken in ((model.encoder, 64), (model.decoder, 300)):
+        assert part.weight.shape[1] == taken
+        assert float(jnp.abs(part.weight).max()) <= (3 / taken) ** 0.5
+        assert_mean(part.weight.ravel() ** 2, 1 / taken)
+
+
 def test_the_learning_rate_falls_to_a_tenth_half_way():
     config = marion2025.Trained(**SMALL)
     train, _ = trained.handwritten("digits")
