@@ -94,8 +94,9 @@ def test_adjoints_agree_on_the_gradient():
 
 def test_other_scalings_have_another_limit():
     block = OneLayer(jnp.ones((3, 2, 2)))
-    with pytest.raises(ValueError, match=r"beta=0\.5"):
-        continuous.from_network(ResNet(block, beta=0.5))
+    for beta in (0.5, 2.0):
+        with pytest.raises(ValueError, match=f"beta={beta}"):
+            continuous.from_network(ResNet(block, beta=beta))
     with pytest.raises(ValueError, match="a trained scale"):
         continuous.from_network(ResNet(block, scale=jnp.ones(3)))
     with pytest.raises(ValueError, match="unknown interpolation 'cubic'"):
@@ -108,6 +109,19 @@ def test_times_may_be_a_list(as_in_use):
     ode, x = smooth_ode(jr.key(5)), jnp.asarray([0.5, -1.0, 2.0])
     found = ode.trajectory(x, [0.0, 0.5])
     np.testing.assert_array_equal(found, ode.trajectory(x, jnp.asarray([0.0, 0.5])))
+
+
+def test_linear_flow_has_its_closed_forms():
+    rotation, bias = jnp.asarray([[0.0, 1.0], [-1.0, 0.0]]), jnp.asarray([0.5, -2.0])
+    x = jnp.asarray([1.0, 3.0])
+    found = continuous.linear_flow(0 * rotation, bias, x)
+    np.testing.assert_allclose(found, x + bias, rtol=1e-12)
+    # it turns about the point where the right-hand side vanishes
+    centre = jnp.asarray([-2.0, -0.5])
+    turned = np.asarray([[np.cos(1), np.sin(1)], [-np.sin(1), np.cos(1)]])
+    expected = centre + turned @ (x - centre)
+    found = continuous.linear_flow(rotation, bias, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_whole_numbers_are_numbers(as_in_use):

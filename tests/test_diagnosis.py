@@ -58,6 +58,11 @@ def test_second_differences_are_those_of_the_plain_loop():
         np.testing.assert_allclose(found, np.reshape(expected, (-1, 6)), atol=1e-12)
 
 
+def test_the_longest_lag_leaves_one_difference():
+    found = variation.second_differences(np.arange(8.0), 4)
+    np.testing.assert_allclose(found, [[16.0**2]])  # 4 + 5 + 6 + 7 less 0 + 1 + 2 + 3
+
+
 @pytest.mark.parametrize("hurst", [0.2, 0.5, 0.8])
 def test_the_variogram_of_fractional_noise_is_its_formula(hurst):
     lags = np.array([1, 2, 4, 8])
@@ -257,7 +262,7 @@ def test_networks_must_agree():
         ({"w": [[1.0], [2.0]]}, "w in network 2 is no array but a list"),
         (
             {f"blocks.{k}.weight": noise(64) for k in range(3)},
-            r"blocks\.0\.weight and blocks\.1\.weight .*: stack them, .* np\.stack",
+            r"blocks\.0\.weight and blocks\.1\.weight .*: stack these, np\.stack",
         ),
     ],
 )

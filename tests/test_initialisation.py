@@ -9,10 +9,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 from conftest import assert_mean
-from deeplimits.regularity import regularity
 
 from deeplimits import initialisation as init
 from deeplimits.checks import require_finite
+from deeplimits.variation import regularity
 
 
 def test_tied_layers_are_equal_and_independent_ones_are_not():

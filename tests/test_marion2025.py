@@ -312,6 +312,16 @@ def test_training_moves_the_matrices_and_not_the_factor():
         assert 0.02 < moved < 0.1
 
 
+def test_steps_of_adam_do_not_know_the_size_of_the_gradient():
+    """Nor where it is a hundred thousandth: the epsilon is that of the public code."""
+    config = trained.TrainedWeights(**SMALL)
+    model, train = classifier(config)
+    faint = train._replace(images=train.images * 1e-5)
+    run = digits.fit(config, model, faint, 1e-2, key=jr.key(9))
+    moved = jnp.abs(run.model.encoder.weight - model.encoder.weight)
+    assert 0.02 < float(moved.max()) < 0.1
+
+
 def test_the_learning_rate_falls_to_a_tenth_half_way():
     config = trained.TrainedWeights(**SMALL)
     model, train = classifier(config)

@@ -88,6 +88,15 @@ def test_scan_equals_a_plain_loop(depth, q, m, activation, factors, beta, seed):
     np.testing.assert_allclose(network(x), h, rtol=1e-9, atol=1e-9)
 
 
+def test_one_layer_equals_a_plain_loop():
+    w, b = jr.normal(jr.key(9), (4, 3, 3)), jr.normal(jr.key(10), (4, 3))
+    h = np.asarray([1.0, -2.0, 0.5])
+    found = ResNet(OneLayer(w, b))(jnp.asarray(h))
+    for k in range(4):
+        h = h + np.tanh(w[k] @ h + b[k]) / 4
+    np.testing.assert_allclose(found, h, rtol=1e-10)
+
+
 def test_outer_layer_equals_a_plain_loop():
     v, h = jr.normal(jr.key(9), (4, 3, 3)), np.asarray([1.0, -2.0, 0.5])
     found = ResNet(OuterLayer(v), beta=0.5)(jnp.asarray(h))
@@ -155,6 +164,8 @@ def test_trained_scale_multiplies_the_step():
     np.testing.assert_allclose(scaled(x), expected(x), rtol=1e-10)
     shared = ResNet(network.block, scale=jnp.asarray(3.0), beta=0.0)
     np.testing.assert_allclose(shared.steps, [3.0, 3.0, 3.0])
+    modulus = ResNet(network.block, scale=scale, absolute=True)
+    np.testing.assert_allclose(modulus.steps, [1 / 3, 0.0, 2 / 3])
 
 
 def test_the_scale_may_be_a_plain_number(dtype, as_in_use):

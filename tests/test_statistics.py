@@ -37,6 +37,20 @@ def test_interval_covers_the_truth_as_often_as_it_says(repeats):
     assert abs(hits / 400 - 0.9) < 0.075
 
 
+def test_intervals_of_slopes_are_those_of_scipy():
+    rng = np.random.default_rng(3)
+    x = 2.0 ** np.arange(4)
+    y = x**-0.5 * np.exp(rng.normal(size=(5, 4)))
+    fit = stats.linregress(np.log(x), np.log(y[0]))
+    half = stats.t.ppf(0.975, 2) * fit.stderr
+    expected = fit.slope, fit.slope - half, fit.slope + half
+    np.testing.assert_allclose(statistics.loglog_slope(x, y[0]).numbers, expected)
+    slopes = [stats.linregress(np.log(x), np.log(row)).slope for row in y]
+    expected = stats.t.interval(0.95, 4, np.mean(slopes), stats.sem(slopes))
+    found = statistics.loglog_slope(x, y)
+    np.testing.assert_allclose((found.low, found.high), expected)
+
+
 def test_mean_interval_is_students():
     samples = np.array([1.0, 2.0, 4.0])
     mean = statistics.mean_interval(samples)

@@ -49,9 +49,30 @@ def require_within(interval: str, **values: Any) -> None:
     above = operator.le if interval[0] == "[" else operator.lt
     below = operator.le if interval[-1] == "]" else operator.lt
     for name, value in values.items():
-        number = _number(value)
-        if not (_traced(value) or (above(low, number) and below(number, high))):
+        if _traced(value):
+            continue
+        number = as_number(name, value)
+        if not (above(low, number) and below(number, high)):
             raise ValueError(f"{name} must lie in {interval}: got {value}.")
+
+
+def as_number(name: str, value: Any) -> float:
+    """A real number, or NaN; `ValueError` for what is none, a word among them."""
+    try:
+        if isinstance(value, str | bytes):  # float("1") would do
+            raise TypeError("a text")
+        return float(value)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a real number: got {value!r}.") from error
+
+
+def require_sizes(**shapes: Any) -> None:
+    """Raise `ValueError` for a shape that is not made of positive whole numbers."""
+    for name, shape in shapes.items():
+        if not isinstance(shape, Iterable) or not all(map(is_whole, shape)):
+            raise ValueError(
+                f"{name} must be sizes, positive whole numbers: got {shape!r}."
+            )
 
 
 def require_level(level: float) -> None:
@@ -69,7 +90,7 @@ def as_floats(
     """
     import jax.numpy as jnp
 
-    array = _real(name, array, jnp.asarray)
+    array = as_real(name, array, jnp.asarray)
     require_shape(name, array, shape)
     floats = jnp.issubdtype(array.dtype, jnp.floating)
     return array if floats else array.astype(float)
@@ -79,12 +100,14 @@ def as_doubles(
     name: str, array: Any, *, shape: tuple[int | None, ...] | None = None
 ) -> np.ndarray:
     """`array` in float64 of NumPy, with the errors of `as_floats`."""
-    array = _real(name, array, np.asarray)
+    array = as_real(name, array, np.asarray)
     require_shape(name, array, shape)
     return array.astype(np.float64)
 
 
-def _real(name: str, array: Any, convert: Callable[[Any], Any]) -> Any:
+def as_real(name: str, array: Any, convert: Callable[[Any], Any]) -> Any:
+    """What `convert` (of NumPy or JAX) makes of it; `ValueError` for what is no array
+    of real numbers."""
     try:
         converted = convert(array)
     except (TypeError, ValueError) as error:
@@ -162,13 +185,6 @@ def holds(condition: Callable[[], Any], array: Any) -> bool:
 def _traced(value: Any) -> bool:
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(value, jax.core.Tracer)
-
-
-def _number(value: Any) -> float:
-    try:
-        return math.nan if isinstance(value, str | bytes) else float(value)
-    except (OverflowError, TypeError, ValueError):
-        return math.nan
 
 
 # ------------------------------------------------------- sizes of an experiment

@@ -66,7 +66,7 @@ class NeuralODE(eqx.Module):
         times = times.astype(start.dtype)
         zero, one = jnp.zeros((), start.dtype), jnp.ones((), start.dtype)
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda s, h, block_at: block_at(s)(h)),
+            diffrax.ODETerm(_residual_field),
             diffrax.Tsit5() if solver is None else solver,
             t0=zero,
             t1=one,
@@ -88,6 +88,11 @@ class NeuralODE(eqx.Module):
     def __call__(self, x: Array, **options: Any) -> Array:
         """The output $F(x)$; `options` are those of `trajectory`."""
         return self.decoder(self.trajectory(x, jnp.ones(1), **options)[0])
+
+
+# By name, where a lambda would make every call compile again.
+def _residual_field(s: Any, h: Any, block_at: Any) -> Array:
+    return block_at(s)(h)
 
 
 def from_network(network: ResNet, interpolation: str = "linear") -> NeuralODE:
@@ -140,13 +145,15 @@ class NeuralSDE(eqx.Module):
         x = as_floats("x", x, shape=(None,))
         noise = as_floats("noise", noise, shape=(None, x.size, x.size))
         times, path = _brownian_path(noise)
-        identity = jnp.eye(x.size, dtype=x.dtype) / x.size**0.5
-
-        def field(s, h, args):
-            return identity[:, :, None] * self.activation(h)[None, None]
-
         control = diffrax.LinearInterpolation(times, path)
-        return _euler_maruyama(diffrax.ControlTerm(field, control), x, times)
+        return _euler_maruyama(
+            diffrax.ControlTerm(_sde_field, control), x, times, self.activation
+        )
+
+
+def _sde_field(s: Any, h: Any, activation: Any) -> Array:
+    identity = jnp.eye(h.size, dtype=h.dtype) / h.size**0.5
+    return identity[:, :, None] * activation(h)[None, None]
 
 
 class OneLayerSDE(eqx.Module):
@@ -244,16 +251,21 @@ class OneLayerSDE(eqx.Module):
         """$H(1)$ by the same steps of diffrax."""
         x, noise = as_floats("x", x, shape=self.bias.shape), self._noise(noise)
         times, path = _brownian_path(noise)
-
-        def field(s, h, args):
-            columns = jnp.append(self.std_matrix * h, self.std_bias)
-            return jnp.eye(h.size, dtype=h.dtype)[:, :, None] * columns[None, None]
-
+        control = diffrax.LinearInterpolation(times, path)
         terms = diffrax.MultiTerm(
-            diffrax.ODETerm(lambda s, h, args: self.drift(h)),
-            diffrax.ControlTerm(field, diffrax.LinearInterpolation(times, path)),
+            diffrax.ODETerm(_one_layer_drift),
+            diffrax.ControlTerm(_one_layer_noise, control),
         )
-        return _euler_maruyama(terms, x, times)
+        return _euler_maruyama(terms, x, times, self)
+
+
+def _one_layer_drift(s: Any, h: Any, sde: Any) -> Array:
+    return sde.drift(h)
+
+
+def _one_layer_noise(s: Any, h: Any, sde: Any) -> Array:
+    columns = jnp.append(sde.std_matrix * h, sde.std_bias)
+    return jnp.eye(h.size, dtype=h.dtype)[:, :, None] * columns[None, None]
 
 
 def _brownian_path(
@@ -266,7 +278,10 @@ def _brownian_path(
 
 
 def _euler_maruyama(
-    terms: diffrax.AbstractTerm, x: Float[Array, " q"], times: Float[Array, " points"]
+    terms: diffrax.AbstractTerm,
+    x: Float[Array, " q"],
+    times: Float[Array, " points"],
+    args: Any,
 ) -> Float[Array, " q"]:
     """The last state of diffrax's Euler steps on that grid."""
     solution = diffrax.diffeqsolve(
@@ -276,6 +291,7 @@ def _euler_maruyama(
         t1=times[-1],
         dt0=None,
         y0=x,
+        args=args,
         stepsize_controller=diffrax.StepTo(times),
         max_steps=len(times) - 1,
     )

@@ -8,7 +8,14 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from .checks import as_floats, is_whole, require_whole, require_within
+from .checks import (
+    as_floats,
+    is_whole,
+    require_finite,
+    require_sizes,
+    require_whole,
+    require_within,
+)
 from .images import Images as Images
 from .images import mnist as mnist
 
@@ -35,11 +42,13 @@ def torch_normals(
     It lets us run a published script on its own arrays without PyTorch. The last digits
     of float32 may differ. Raises `ValueError` for a size that sixteen does not divide.
     """
+    require_whole(0, seed=seed)
     # The twister of the script, not a source of randomness for the book's experiments.
     twister = np.random.RandomState(seed)
     draws = []
     for shape in shapes:
-        if not all(map(is_whole, shape)) or (size := math.prod(shape)) % 16:
+        require_sizes(sizes=shape)
+        if (size := math.prod(shape)) % 16:
             raise ValueError(f"sizes must be multiples of 16: got {shape}.")
         bits = twister.randint(0, 2**32, size, dtype=np.uint32) & (2**24 - 1)
         u = (bits / 2**24).reshape(-1, 2, 8)
@@ -105,6 +114,7 @@ def untrained_embedding(
     as they are, 0 to 255. The embedding of MNIST of `cohen2021`.
     """
     pixels = as_floats("images", images, shape=(None, 1, 28, 28))
+    require_finite("images", pixels)
     first_key, second_key = jr.split(key)
     hidden = pixels.astype(float)
     for size, layer_key in ((5, first_key), (3, second_key)):

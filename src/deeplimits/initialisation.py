@@ -6,7 +6,7 @@ is layer $2k$ of the network of depth $2L$.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -19,8 +19,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from .checks import (
     as_floats,
+    as_real,
     is_whole,
     require_finite,
+    require_sizes,
     require_whole,
     require_within,
 )
@@ -31,8 +33,7 @@ Shape = Sequence[int]
 
 def _check(depth: int, shape: Shape) -> tuple[int, ...]:
     require_whole(depth=depth)
-    if not isinstance(shape, Iterable) or not all(map(is_whole, shape)):
-        raise ValueError(f"shape must be sizes, positive whole numbers: got {shape!r}.")
+    require_sizes(shape=shape)
     return tuple(shape)
 
 
@@ -102,7 +103,8 @@ def fractional_noise(
     Fourier transform. Source: `davies1987`.
     """
     require_within("(0, 1)", hurst=hurst)
-    white = _drawn(jr.normal, key, (2 * depth, *_check(depth, shape)))
+    shape = _check(depth, shape)
+    white = _drawn(jr.normal, key, (2 * depth, *shape))
     spectrum = jnp.fft.rfft(white, axis=0)
     root = jnp.asarray(_circulant_root(depth, hurst), spectrum.dtype)
     spectrum *= root.reshape(-1, *[1] * len(shape))
@@ -258,7 +260,7 @@ class PiecewiseConstant(eqx.Module):
 
     def __call__(self, s: Float[Array, ""]) -> PyTree:
         index, _ = _cell(self.layers, s)
-        return jax.tree.map(lambda z: z[index], self.layers)
+        return jax.tree.map(lambda z: jnp.asarray(z)[index], self.layers)
 
 
 class PiecewiseLinear(eqx.Module):
@@ -276,6 +278,7 @@ class PiecewiseLinear(eqx.Module):
         index, fraction = _cell(self.layers, s)
 
         def between(z):
+            z = jnp.asarray(z)
             following = z[jnp.minimum(index + 1, z.shape[0] - 1)]
             return z[index] + fraction * (following - z[index])
 
@@ -283,7 +286,8 @@ class PiecewiseLinear(eqx.Module):
 
 
 def _check_depths(layers: PyTree) -> None:
-    depths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(layers)}
+    leaves = [as_real("layers", z, jnp.asarray) for z in jax.tree.leaves(layers)]
+    depths = {leaf.shape[:1] for leaf in leaves}
     if len(depths) != 1 or not any(min(depths)):
         raise ValueError(
             "layers need one common depth of at least 1 as leading axis: got "

@@ -23,6 +23,8 @@ from typing import SupportsFloat
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .checks import as_number
+
 
 class Kind(StrEnum):
     """What the bounds of an `Interval` are, in the words of cards and of `str`.
@@ -67,7 +69,7 @@ class Interval:
     def __post_init__(self):
         for name in ("value", "low", "high"):
             # also from NumPy, JAX and xarray; the fields of a frozen class are set so
-            object.__setattr__(self, name, float(getattr(self, name)))
+            object.__setattr__(self, name, as_number(name, getattr(self, name)))
         object.__setattr__(self, "kind", Kind(self.kind))
         # a NaN among the bounds fails here, a NaN for a value does not
         if not self.low <= self.high or self.value < self.low or self.value > self.high:
@@ -138,9 +140,9 @@ class Interval:
         return f"{self:.4g}, {self.kind}"
 
 
-def _point(number: SupportsFloat, kind: Kind) -> Interval:
-    if not math.isfinite(x := float(number)):
-        raise ValueError(f"an interval takes finite numbers: got {x}.")
+def _point(number: SupportsFloat, kind: Kind, name: str = "operands") -> Interval:
+    if not math.isfinite(x := as_number(name, number)):
+        raise ValueError(f"{name} must be finite numbers: got {x}.")
     return Interval(x, x, x, kind)
 
 
@@ -157,11 +159,11 @@ def hull(
     nothing to hold, and for numbers that are not finite.
     """
     each = [
-        part if isinstance(part, Interval) else _point(part, kind)
+        part if isinstance(part, Interval) else _point(part, kind, "parts")
         for part in np.ravel(np.asarray(parts, object))
     ]
     if not each:
-        raise ValueError("there is nothing to take the hull of.")
+        raise ValueError("parts is empty: there is nothing to take the hull of.")
     halves, halved = None, [part.halves for part in each if part.halves]
     if len(halved) == len(each):
         lower, upper = zip(*halved, strict=True)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .checks import as_floats, holds, is_whole, require_shape
+from .checks import as_floats, as_real, holds, is_whole, require_shape
 
 Loss = Callable[[Any, Any, PRNGKeyArray | None], Float[Array, ""]]
 
@@ -33,8 +33,9 @@ def mean_square(model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None 
 def _outputs(model: Any, data: tuple[Array, Array]) -> tuple[Array, Array]:
     """What the model makes of all inputs, and the targets."""
     x, targets = data
+    x = as_real("inputs", x, jnp.asarray)
     require_shape("inputs", x)
-    return jax.vmap(model)(jnp.asarray(x)), targets
+    return jax.vmap(model)(x), targets
 
 
 def mean_square_entry(
@@ -54,7 +55,7 @@ def cross_entropy(
     value: there such a class makes the loss, and its gradient, NaN.
     """
     logits, labels = _outputs(model, data)
-    labels = jnp.asarray(labels)
+    labels = as_real("labels", labels, jnp.asarray)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"labels must be whole numbers: got {labels.dtype}.")
     if labels.shape != logits.shape[:-1]:

@@ -14,7 +14,6 @@ from .checks import (
     as_floats,
     require_finite,
     require_level,
-    require_shape,
     require_within,
 )
 from .intervals import Interval, Kind
@@ -70,8 +69,7 @@ def loglog_slope(
     if not np.isfinite(x).all():
         raise ValueError("a log-log slope needs positive, finite values: x is not.")
     window = (-np.inf, np.inf) if window is None else window
-    require_shape("window", window, (2,))
-    low, high = window
+    low, high = as_doubles("window", window, shape=(2,))
     inside = (x >= low) & (x <= high)
     x, y = x[inside], y[..., inside]
     if (different := np.unique(x).size) < 3:

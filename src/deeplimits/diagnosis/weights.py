@@ -109,9 +109,9 @@ def _check_names(weights: Weights, source: object) -> None:
         first = alike.setdefault(re.sub(r"\d+", "0", name), name)
         if first != name:
             raise ValueError(
-                f"{first} and {name} in {source} differ by a number alone, as layers "
-                "saved one by one do: stack them, layers.weight = np.stack([layer 0, "
-                "layer 1, ...]). Where each is a stack already, give it another name."
+                f"{first} and {name} in {source} differ by a number alone, like layers "
+                "that were saved one by one: stack these, np.stack([layer, ...]), one "
+                "array a parameter. What is a stack already needs another name."
             )
 
 

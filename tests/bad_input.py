@@ -1,0 +1,950 @@
+"""Feed each public function of the library what it should refuse; print what it did.
+
+A program, not a test: `test_bad_input.py` runs it in an interpreter of its own, without
+the hook that checks annotations under pytest, and in float32, as a user has it. For
+each argument of a valid call hypothesis draws faults of dtype, rank, sign, NaN and
+emptiness. The answer must be a `ValueError` (for another type of Python, a `TypeError`)
+that names the argument, or a right number.
+"""
+
+import contextlib
+import importlib
+import inspect
+import io
+import json
+import math
+import pkgutil
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import deeplimits
+from deeplimits import (
+    continuous,
+    datasets,
+    diagnosis,
+    exercises,
+    gradient_flow,
+    initialisation,
+    intervals,
+    losses,
+    residual,
+    statistics,
+    training,
+    variation,
+)
+
+OTHER_TYPES = st.sampled_from(["three", None, 1j, {}])
+Fault = tuple[str, st.SearchStrategy, str]  # what is wrong, values, what must follow
+REFUSED, SAME, NAN, MAPPED = "refused", "the numbers of floats", "NaN", "one by one"
+
+
+@dataclass
+class Argument:
+    """A valid value; `named` are other words by which a message may call it."""
+
+    value: Any
+    named: tuple[str, ...] = ()
+    optional: bool = False  # None has a meaning
+
+    def faults(self) -> Iterator[Fault]:
+        yield from ()
+
+
+@dataclass
+class Count(Argument):
+    """A whole number from `least` on."""
+
+    least: int = 1
+
+    def faults(self):
+        yield "sign", st.integers(-(2**40), self.least - 1), REFUSED
+        yield "fraction", st.floats(1, 9).filter(lambda x: x % 1), REFUSED
+        yield "NaN", st.sampled_from([math.nan, math.inf]), REFUSED
+        yield "type", OTHER_TYPES, REFUSED
+
+
+@dataclass
+class Real(Argument):
+    """A number in an interval; the infinite ends of it are outside."""
+
+    within: str = "(-inf, inf)"
+
+    def faults(self):
+        low, high = (float(end) for end in self.within[1:-1].split(","))
+        outside = [math.nan]
+        outside += [low] * (self.within[0] == "(") + [high] * (self.within[-1] == ")")
+        outside += [-math.inf] * (low > -math.inf) + [math.inf] * (high < math.inf)
+        yield "NaN or an end", st.sampled_from(outside), REFUSED
+        if low > -math.inf:
+            yield "below", st.floats(-1e9, low - 1e-3), REFUSED
+        if high < math.inf:
+            yield "above", st.floats(high + 1e-3, 1e9), REFUSED
+        yield "type", OTHER_TYPES, REFUSED
+
+
+@dataclass
+class Name(Argument):
+    """One of several names."""
+
+    def faults(self):
+        yield "name", st.text(max_size=8).filter(lambda s: s != self.value), REFUSED
+        yield "type", st.sampled_from([None, 3, 1j]), REFUSED
+
+
+@dataclass
+class Sizes(Argument):
+    """Positive sizes in a row."""
+
+    def faults(self):
+        yield "sign", st.lists(st.integers(-5, 0), min_size=1, max_size=2), REFUSED
+        yield "fraction", st.sampled_from([(1.5,), (math.nan,)]), REFUSED
+        yield "type", st.sampled_from([None, 3, ("two",), 1j]), REFUSED
+
+
+@dataclass
+class Numbers(Argument):
+    """An array. Whole numbers between those of `whole` must count as floats do, or be
+    refused where it is None; where it is empty they are not tried. NaN is refused, or
+    gives NaN where `nan` says so. `ranks` are refused, by default the next two; where
+    `mapped`, one more acts one by one."""
+
+    whole: tuple[int, ...] | None = (-9, 9)
+    nan: str = REFUSED
+    ranks: tuple[int, ...] | None = None
+    mapped: bool = False
+    positive: bool = False
+    plain: bool = True  # of Python: a list is taken, and a word refused
+    infinite: bool = False  # infinity has a meaning
+
+    def faults(self):
+        array = np.asarray(self.value, np.float32)
+        places = st.tuples(*(st.integers(0, size - 1) for size in array.shape))
+        values = [math.nan]
+        if self.nan == REFUSED and not self.infinite:
+            values += [math.inf, -math.inf]
+
+        def spoilt(place, value):
+            copy = array.copy()
+            copy[place] = value
+            return jnp.asarray(copy)
+
+        yield "NaN", st.builds(spoilt, places, st.sampled_from(values)), self.nan
+        if self.positive:
+            below = st.sampled_from([0.0, -1.0])
+            yield "sign", st.builds(spoilt, places, below), REFUSED
+        axes = st.integers(0, max(array.ndim - 1, 0))
+        if array.ndim:
+            empty = axes.map(lambda axis: jnp.asarray(np.take(array, [], axis)))
+            yield "empty", empty, REFUSED
+        yield "complex", st.just(jnp.asarray(array + 1j)), REFUSED
+        if self.plain:
+            yield "type", st.sampled_from(["three", None, {}, ["a", "b"]]), REFUSED
+        low, high = self.whole or (-9, 9)
+        kinds = st.sampled_from(["int32", "int8"] + ["uint8"] * (low >= 0))
+        seeds = st.integers(0, 2**20)
+        draws = st.builds(
+            lambda kind, seed: (
+                np.random.default_rng(seed)
+                .integers(low, high, array.shape, endpoint=True)
+                .astype(kind)
+            ),
+            kinds,
+            seeds,
+        )
+        if self.whole != ():
+            law = REFUSED if self.whole is None else SAME
+            yield "whole", draws.map(jnp.asarray), law
+        if self.plain:
+            yield "list", draws.map(lambda a: a.astype(float).tolist()), SAME
+        ranks = self.ranks
+        if ranks is None:
+            ranks = {array.ndim - 1, array.ndim + 1} - {-1}
+        yield from ((f"rank {n}", st.just(_ranked(array, n)), REFUSED) for n in ranks)
+        if self.mapped:
+            yield "batch", st.just(jnp.asarray(np.stack([array, -array / 2]))), MAPPED
+
+
+def _ranked(array: np.ndarray, rank: int) -> jax.Array:
+    while array.ndim > rank:
+        array = array[0]
+    return jnp.asarray(array.reshape((1,) * (rank - array.ndim) + array.shape))
+
+
+@dataclass
+class Window(Argument):
+    """Two ends, or None."""
+
+    def faults(self):
+        lists = [(math.nan, 9.0), (9.0, 1.0), (1.0,), (1.0, 5.0, 9.0), (1j, 9.0), ()]
+        yield "ends", st.sampled_from(lists), REFUSED
+        yield "type", st.sampled_from(["three", 3, {}, ["a", "b"]]), REFUSED
+        yield "whole", st.just((2, 16)), SAME
+
+
+@dataclass
+class Labels(Argument):
+    """Whole numbers from 0 to `last`, one an example."""
+
+    last: int = 2
+
+    def faults(self):
+        value = np.asarray(self.value)
+        wrong = st.one_of(st.integers(-9, -1), st.integers(self.last + 1, 99))
+        yield "class", wrong.map(lambda k: jnp.asarray(value * 0 + k)), REFUSED
+        yield "floats", st.just(jnp.asarray(value, float)), REFUSED
+        yield "NaN", st.just(jnp.asarray(value * math.nan)), REFUSED
+        yield "empty", st.just(jnp.asarray(value[:0])), REFUSED
+        yield "rank", st.just(jnp.asarray(value[None])), REFUSED
+        yield "type", st.sampled_from(["three", None, {}]), REFUSED
+
+
+@dataclass
+class Call:
+    """A function and its valid arguments; what is no `Argument` stays as it is. `few`
+    where a call that is not refused compiles for a second."""
+
+    function: Callable
+    arguments: dict[str, Any] = field(default_factory=dict)
+    few: bool = False
+
+    def __call__(self, **changed):
+        valid = {
+            name: value.value if isinstance(value, Argument) else value
+            for name, value in self.arguments.items()
+        }
+        return self.function(**valid | changed)
+
+
+KEY = jr.key(0)
+A = np.array([[0.5, -0.25], [1.0, 0.75]], np.float32)
+X = np.array([1.0, -0.5], np.float32)
+STACK = jnp.asarray(np.stack([A, -A, A / 2]))
+NOISE = np.random.default_rng(0).normal(size=(4, 2, 2)).astype("float32")
+WIDE = np.random.default_rng(1).normal(size=(4, 2, 3)).astype("float32")
+LAYERS = np.random.default_rng(2).normal(size=(20, 3)).astype("float32")
+KERNELS = np.random.default_rng(3).normal(size=(2, 2, 2, 3, 3)).astype("float32")
+IMAGE = np.random.default_rng(4).normal(size=(2, 4, 5)).astype("float32")
+IMAGES = np.random.default_rng(5).uniform(0, 255, (2, 1, 28, 28)).astype("float32")
+NETWORK = residual.ResNet(residual.OneLayer(STACK))
+ODE = continuous.from_network(NETWORK)
+SDE = continuous.NeuralSDE("tanh")
+LINEAR = continuous.OneLayerSDE(
+    jnp.asarray(A), jnp.asarray(X), std_matrix=0.5, std_bias=0.5
+)
+DEPTHS, ERRORS = np.array([2.0, 4.0, 8.0, 16.0]), np.array([1.0, 0.6, 0.2, 0.1])
+EXERCISE, ANSWER = next((k, v["answer"]) for k, v in exercises.answers().items())
+SLOPE = statistics.loglog_slope(DEPTHS, ERRORS)
+TRAINED = {"loss": losses.mean_square, "model": NETWORK}
+SGD = optax.sgd(0.1)
+
+
+def calls(prefix: str, table: dict[str, Call]) -> dict[str, Call]:
+    return {f"{prefix}.{name}": call for name, call in table.items()}
+
+
+def weights(value: np.ndarray, **options) -> Numbers:
+    """Weights of one layer: fewer axes are wrong, one more is a stack of layers."""
+    fixed = {"whole": None, "nan": NAN, "ranks": tuple(range(value.ndim))}
+    return Numbers(value, plain=False, **fixed | options)
+
+
+def depth_leading(value: np.ndarray, **options) -> Numbers:
+    return Numbers(value, **{"ranks": (0,)} | options)
+
+
+def state(value: np.ndarray, **options) -> Numbers:
+    """The state of a layer: NaN stays NaN, a batch is a batch."""
+    return Numbers(value, **{"nan": NAN, "ranks": (0,), "mapped": True} | options)
+
+
+def block(kind: Callable, *arrays: np.ndarray) -> Callable:
+    return kind(*map(jnp.asarray, arrays), activation="tanh")
+
+
+SIZED = {"depth": Count(3), "shape": Sizes((2,)), "key": KEY}
+POINT = Real(0.3, within="[0, 1]")
+
+
+def used(block: Any) -> Any:
+    """What a block, a path or a map makes of one, so that NaN in it shows."""
+    return block(jnp.ones(2))
+
+
+TABLE = {
+    **calls(
+        "initialisation",
+        {
+            "independent": Call(
+                initialisation.independent,
+                SIZED | {"std": Real(0.5, within="[0, inf)")},
+            ),
+            "tied": Call(
+                initialisation.tied, SIZED | {"std": Real(0.5, within="[0, inf)")}
+            ),
+            "smooth": Call(
+                initialisation.smooth,
+                SIZED
+                | {"length_scale": Real(0.5, within="[0.01, inf)")}
+                | {"std": Real(0.5, within="[0, inf)")},
+            ),
+            "uniform": Call(initialisation.uniform, SIZED),
+            "fractional_noise": Call(
+                initialisation.fractional_noise,
+                SIZED | {"hurst": Real(0.3, within="(0, 1)")},
+            ),
+            "coarsened": Call(
+                initialisation.coarsened,
+                {
+                    "noise": depth_leading(NOISE, nan=NAN),
+                    "factor": Count(2),
+                    "hurst": Real(0.3, within="(0, 1)"),
+                },
+            ),
+            "smooth_increments": Call(
+                initialisation.smooth_increments,
+                SIZED | {"length_scale": Real(0.5, within="[0.01, inf)")},
+            ),
+            "along_path": Call(
+                initialisation.along_path, {"path": lambda s: s, "depth": Count(3)}
+            ),
+            "SmoothPath": Call(
+                initialisation.SmoothPath,
+                {
+                    "shape": Sizes((2,)),
+                    "length_scale": Real(0.5, within="[0.01, inf)"),
+                    "std": Real(0.5, within="[0, inf)"),
+                    "key": KEY,
+                },
+            ),
+            "SmoothPath.__call__": Call(
+                initialisation.SmoothPath((2,), 0.5, key=KEY), {"s": POINT}
+            ),
+            "LacunaryPath": Call(
+                lambda direction, **rest: initialisation.LacunaryPath(
+                    direction, **rest
+                )(0.3),
+                {
+                    "direction": Numbers(A, nan=NAN, ranks=()),
+                    "gamma": Real(0.5, within="(0, 1]"),
+                    "levels": Count(3),
+                },
+            ),
+            "LacunaryPath.__call__": Call(
+                initialisation.LacunaryPath(jnp.asarray(X), 0.5), {"s": POINT}
+            ),
+            "PiecewiseConstant.__call__": Call(
+                initialisation.PiecewiseConstant(STACK), {"s": POINT}
+            ),
+            "PiecewiseLinear.__call__": Call(
+                initialisation.PiecewiseLinear(STACK), {"s": POINT}
+            ),
+            "brownian_path": Call(
+                initialisation.brownian_path,
+                {"levels": Count(2, least=0), "shape": Sizes((2,)), "key": KEY},
+            ),
+        },
+    ),
+    **calls(
+        "initialisation",
+        {
+            kind.__name__: Call(
+                lambda layers, kind=kind: jax.vmap(kind(layers))(jnp.arange(4) / 4),
+                {"layers": depth_leading(NOISE, nan=NAN, plain=False)},
+            )
+            for kind in (
+                initialisation.PiecewiseConstant,
+                initialisation.PiecewiseLinear,
+            )
+        },
+    ),
+    **calls(
+        "residual",
+        {
+            "named_activation": Call(
+                residual.named_activation, {"name": Name("tanh", ("activation",))}
+            ),
+            "OneLayer": Call(
+                lambda **given: used(residual.OneLayer(**given)),
+                {"weight": weights(A), "bias": weights(X, optional=True)},
+            ),
+            "OneLayer.__call__": Call(block(residual.OneLayer, A, X), {"h": state(X)}),
+            "OuterLayer": Call(
+                lambda outer: used(residual.OuterLayer(outer)), {"outer": weights(A)}
+            ),
+            "OuterLayer.__call__": Call(block(residual.OuterLayer, A), {"h": state(X)}),
+            "TwoLayer": Call(
+                lambda **given: used(residual.TwoLayer(**given)),
+                {"outer": weights(A), "inner": weights(A)},
+            ),
+            "TwoLayer.__call__": Call(block(residual.TwoLayer, A, A), {"h": state(X)}),
+            "Convolution": Call(
+                lambda kernels, biases: residual.Convolution(kernels, biases)(
+                    jnp.asarray(IMAGE)
+                ),
+                {
+                    "kernels": weights(KERNELS),
+                    "biases": weights(np.stack([X, X]), optional=True),
+                },
+            ),
+            "Convolution.__call__": Call(
+                block(residual.Convolution, KERNELS),
+                {"h": Numbers(IMAGE, nan=NAN)},
+            ),
+            "convolve": Call(
+                residual.convolve,
+                {
+                    "image": Numbers(IMAGE, nan=NAN),
+                    "kernel": Numbers(KERNELS[0], nan=NAN),
+                    "stride": Count(1),
+                },
+            ),
+            "Matrix": Call(
+                lambda weight: used(residual.Matrix(weight)),
+                {"weight": Numbers(A, whole=None, nan=NAN, plain=False)},
+            ),
+            "Matrix.__call__": Call(residual.Matrix(jnp.asarray(A)), {"x": state(X)}),
+            "ResNet": Call(
+                lambda weight, **rest: residual.ResNet(
+                    residual.OneLayer(weight), **rest
+                )(jnp.ones(2)),
+                {
+                    "weight": Numbers(
+                        NOISE,
+                        ("arrays", "weights"),
+                        whole=None,
+                        nan=NAN,
+                        ranks=(0, 1),
+                        plain=False,
+                    ),
+                    "beta": Real(0.5),
+                    "scale": Numbers(np.float32(0.5), optional=True),
+                },
+                few=True,
+            ),
+            "ResNet.trajectory": Call(
+                NETWORK.trajectory,
+                {"x": state(X, named=("h",), mapped=False)},
+                few=True,
+            ),
+            "ResNet.__call__": Call(NETWORK, {"x": state(X, named=("h",))}, few=True),
+        },
+    ),
+    **calls(
+        "continuous",
+        {
+            "NeuralODE.trajectory": Call(
+                ODE.trajectory,
+                {
+                    "x": Numbers(X, named=("h",), ranks=(0,)),
+                    "times": Numbers(np.array([0.0, 0.5, 1.0]), whole=(0, 0)),
+                    "tolerance": Real(1e-4, within="(0, inf)"),
+                },
+                few=True,
+            ),
+            "NeuralODE.__call__": Call(
+                lambda x, steps: ODE(x, steps=steps),
+                {
+                    "x": Numbers(X, named=("h",), ranks=(0,)),
+                    "steps": Count(4, optional=True),
+                },
+                few=True,
+            ),
+            "from_network": Call(
+                continuous.from_network,
+                {"network": NETWORK, "interpolation": Name("linear")},
+            ),
+            "to_network": Call(continuous.to_network, {"ode": ODE, "depth": Count(3)}),
+            "NeuralSDE": Call(continuous.NeuralSDE, {"activation": Name("tanh")}),
+            "NeuralSDE.network": Call(
+                lambda noise: SDE.network(noise)(jnp.ones(2)),
+                {"noise": Numbers(NOISE, nan=NAN)},
+                few=True,
+            ),
+            "NeuralSDE.__call__": Call(
+                SDE,
+                {"x": Numbers(X, nan=NAN), "noise": Numbers(NOISE, nan=NAN)},
+                few=True,
+            ),
+            "OneLayerSDE": Call(
+                continuous.OneLayerSDE,
+                {
+                    "matrix": Numbers(A),
+                    "bias": Numbers(X),
+                    "std_matrix": Real(0.5, within="[0, inf)"),
+                    "std_bias": Real(0.5, within="[0, inf)"),
+                    "activation": Name("tanh"),
+                },
+            ),
+            "OneLayerSDE.network": Call(
+                lambda noise: LINEAR.network(noise)(jnp.ones(2)),
+                {"noise": Numbers(WIDE, nan=NAN)},
+                few=True,
+            ),
+            "OneLayerSDE.drift": Call(LINEAR.drift, {"h": Numbers(X, nan=NAN)}),
+            "OneLayerSDE.scan": Call(
+                LINEAR.scan,
+                {"x": Numbers(X, nan=NAN), "noise": Numbers(WIDE, nan=NAN)},
+                few=True,
+            ),
+            "OneLayerSDE.__call__": Call(
+                LINEAR,
+                {"x": Numbers(X, nan=NAN), "noise": Numbers(WIDE, nan=NAN)},
+                few=True,
+            ),
+            "linear_flow": Call(
+                continuous.linear_flow,
+                {
+                    "matrix": Numbers(A, nan=NAN),
+                    "bias": Numbers(X, nan=NAN),
+                    "x": Numbers(X, nan=NAN),
+                },
+            ),
+            "adjoint_states": Call(
+                continuous.adjoint_states,
+                {
+                    "network": NETWORK,
+                    "x": Numbers(X, nan=NAN, named=("h", "cotangent")),
+                    "cotangent": Numbers(X, nan=NAN),
+                },
+                few=True,
+            ),
+        },
+    ),
+    **calls(
+        "datasets",
+        {
+            "gaussian_pairs": Call(
+                datasets.gaussian_pairs, {"n": Count(3), "d": Count(2), "key": KEY}
+            ),
+            "torch_normals": Call(
+                lambda seed, sizes: datasets.torch_normals(seed, sizes),
+                {"seed": Count(3, ("Seed",), least=0), "sizes": Sizes((16, 2))},
+            ),
+            "digits": Call(datasets.digits, {"test": Count(36), "key": KEY}),
+            "flow_pairs": Call(
+                datasets.flow_pairs,
+                {
+                    "n": Count(3),
+                    "d": Count(2),
+                    "noise": Real(0.5, within="[0, inf)"),
+                    "steps": Count(4),
+                    "key": KEY,
+                },
+            ),
+            "untrained_embedding": Call(
+                datasets.untrained_embedding,
+                {"images": Numbers(IMAGES, whole=(0, 127)), "key": KEY},
+                few=True,
+            ),
+            "embedded_digits": Call(
+                datasets.embedded_digits,
+                {
+                    "images": Numbers(IMAGES, ("image",), whole=(0, 127)),
+                    "labels": Labels(np.array([0, 24]), ("image", "classes"), last=24),
+                    "key": KEY,
+                },
+                few=True,
+            ),
+        },
+    ),
+    **calls(
+        "losses",
+        {
+            **{
+                loss.__name__: Call(
+                    lambda inputs, targets, loss=loss: loss(NETWORK, (inputs, targets)),
+                    {
+                        "inputs": Numbers(A, ("x", "h", "targets"), nan=NAN),
+                        "targets": Numbers(A, nan=NAN),
+                    },
+                    few=True,
+                )
+                for loss in (losses.mean_square, losses.mean_square_entry)
+            },
+            "cross_entropy": Call(
+                lambda inputs, labels: losses.cross_entropy(NETWORK, (inputs, labels)),
+                {
+                    "inputs": Numbers(A, ("x", "h", "labels"), nan=NAN),
+                    "labels": Labels(np.array([0, 1]), last=1),
+                },
+                few=True,
+            ),
+            "on_batches": Call(
+                lambda size: losses.on_batches(losses.mean_square, size)(
+                    NETWORK, (jnp.asarray(A), jnp.asarray(A)), KEY
+                ),
+                {"size": Count(2)},
+            ),
+        },
+    ),
+    "gradient_flow.flow": Call(
+        lambda x, y, **rest: gradient_flow.flow(data=(x, y), **rest),
+        TRAINED
+        | {
+            "x": Numbers(A, ("data", "inputs", "h", "targets"), whole=(), plain=False),
+            "y": Numbers(A, ("data", "targets"), whole=(), plain=False),
+            "times": Numbers(np.array([0.0, 0.5]), whole=(0, 0), plain=False),
+            "tolerance": Real(1e-4, within="(0, inf)"),
+        },
+        few=True,
+    ),
+    "training.train": Call(
+        lambda x, y, **rest: training.train(data=(x, y), optimiser=SGD, **rest).losses,
+        TRAINED
+        | {
+            "x": Numbers(A, ("data", "inputs", "h", "targets"), plain=False),
+            "y": Numbers(A, ("data", "targets"), plain=False),
+            "steps": Count(2),
+            "every": Count(1),
+            "chunk": Count(1, optional=True),
+        },
+        few=True,
+    ),
+    **calls(
+        "statistics",
+        {
+            "loglog_slope": Call(
+                statistics.loglog_slope,
+                {
+                    "x": Numbers(DEPTHS, whole=(1, 99), positive=True),
+                    "y": Numbers(ERRORS, whole=(1, 9), positive=True, ranks=(0, 3)),
+                    "window": Window(None),
+                    "level": Real(0.9, within="(0, 1)"),
+                },
+            ),
+            "Slope.line": Call(
+                SLOPE.line,
+                {
+                    "x": Numbers(
+                        DEPTHS, whole=(1, 9), positive=True, infinite=True, ranks=()
+                    )
+                },
+            ),
+            "mean_interval": Call(
+                statistics.mean_interval,
+                {"samples": Numbers(ERRORS), "level": Real(0.9, within="(0, 1)")},
+            ),
+            "successive_distances": Call(
+                statistics.successive_distances, {"weights": depth_leading(LAYERS)}
+            ),
+            "root_sum_of_squares": Call(
+                statistics.root_sum_of_squares, {"distances": Numbers(X)}
+            ),
+            "scaling_norms": Call(
+                statistics.scaling_norms, {"weights": depth_leading(LAYERS)}
+            ),
+            "trend_and_noise": Call(
+                statistics.trend_and_noise,
+                {
+                    "weights": depth_leading(LAYERS),
+                    "window": Real(0.3, within="(0, 1]"),
+                },
+            ),
+        },
+    ),
+    **calls(
+        "variation",
+        {
+            "second_differences": Call(
+                variation.second_differences,
+                {
+                    "weights": depth_leading(LAYERS, nan=NAN),
+                    "lag": Count(2),
+                    "order": Count(2),
+                },
+            ),
+            "variogram": Call(
+                variation.variogram,
+                {
+                    "weights": depth_leading(LAYERS, nan=NAN),
+                    "lags": Sizes((1, 2), ("lag",)),
+                    "order": Count(2),
+                },
+            ),
+            "regularity": Call(
+                variation.regularity,
+                {
+                    "weights": depth_leading(LAYERS, nan=NAN),
+                    "lags": Sizes((1, 2), ("lag",)),
+                    "order": Count(2),
+                    "level": Real(0.9, within="(0, 1)"),
+                },
+            ),
+        },
+    ),
+    **calls(
+        "intervals",
+        {
+            "Interval": Call(
+                intervals.Interval,
+                {
+                    "value": 0.5,
+                    "low": Real(0.0, within="[-inf, 0.5]"),
+                    "high": Real(1.0, within="[0.5, inf]"),
+                    "kind": Name("one run"),
+                },
+            ),
+            "hull": Call(
+                intervals.hull,
+                {"parts": Numbers(ERRORS, ranks=()), "kind": Name("over seeds")},
+            ),
+        },
+    ),
+    **calls(
+        "diagnosis",
+        {
+            "examination.examine": Call(
+                diagnosis.examine,
+                {"array": depth_leading(LAYERS, plain=False)},
+            ),
+            "verdict.diagnose": Call(
+                lambda w, beta: diagnosis.diagnose([{"w": w}], beta=beta),
+                {
+                    "w": depth_leading(LAYERS, plain=False),
+                    "beta": Real(0.5, optional=True),
+                },
+            ),
+            "weights.check": Call(
+                lambda w: diagnosis.check({"w": w}, "here"),
+                {"w": depth_leading(LAYERS, plain=False)},
+            ),
+            "weights.check_array": Call(
+                lambda w: diagnosis.weights.check_array(w, "w"),
+                {"w": depth_leading(LAYERS, plain=False)},
+            ),
+        },
+    ),
+    **{
+        f"exercises.{function.__name__}": Call(
+            function, {"name": Name(EXERCISE, ("exercise",)), "value": ANSWER}
+        )
+        for function in (exercises.is_right, exercises.check)
+    },
+}
+
+# What is not in the table, and why: a name, or a module with all that is in it.
+EXCEPT = {
+    "checks": "what all others refuse with",
+    "checkpoints": "a part of `train`, which gives it what it has made itself",
+    "cli": "takes a command line, and is fed wrong ones as such in test_cli",
+    "devices": "takes a function and returns one, whose errors are its own",
+    "diagnosis.report": "draws and prints what `diagnose` has checked",
+    "diagnosis.examination.Network": "a record",
+    "diagnosis.verdict.Parameter": "a record",
+    "diagnosis.verdict.overall": "takes what `diagnose` returns",
+    "diagnosis.weights.read": "takes files, and is fed damaged ones in test_diagnosis",
+    "diagnosis.weights.as_weights": "takes what `check` checks after it",
+    "continuous.NeuralODE": "takes callables",
+    "exercises.answers": "takes nothing",
+    "files": "takes files, and is fed damaged ones where these are read",
+    "images": "takes files, and is fed damaged ones in test_datasets",
+    "intervals.Kind": "names, which `Interval` refuses",
+    "ledger": "takes files and cells, and is fed wrong ones in test_ledger",
+    "plots": "draws what it is given",
+    "residual.AbstractBlock": "has no call of its own",
+    "results": "takes files, and is fed wrong ones in test_results",
+    "statistics.Slope": "a record, of `loglog_slope`",
+    "training.Run": "a record",
+    "training.depth_factor": "takes nothing",
+    "training.only_layers": "takes a model",
+    "training.split_trainable": "takes a model",
+}
+
+
+def public() -> list[str]:
+    """Functions, classes and their methods, but those of the experiments."""
+    names = []
+    for _, name, _ in pkgutil.walk_packages(deeplimits.__path__, "deeplimits."):
+        if name.startswith("deeplimits.experiments"):
+            continue
+        module = importlib.import_module(name)
+        for key, value in vars(module).items():
+            if key.startswith("_") or getattr(value, "__module__", None) != name:
+                continue
+            short = f"{name.removeprefix('deeplimits.')}.{key}"
+            if inspect.isclass(value):
+                names += [short, *(f"{short}.{method}" for method in _methods(value))]
+            elif callable(value):
+                names.append(short)
+    return names
+
+
+def _methods(kind: type) -> list[str]:
+    fields = getattr(kind, "__dataclass_fields__", {})
+    return [
+        name
+        for name in vars(kind)
+        if (name == "__call__" or not name.startswith("_"))
+        and callable(getattr(kind, name, None))
+        and name not in fields
+    ]
+
+
+def excepted(name: str) -> bool:
+    if name in TABLE:
+        return False
+    return any(name == each or name.startswith(f"{each}.") for each in EXCEPT)
+
+
+def judged(call: Call, name: str, value: Any, law: str) -> str:
+    """An empty word where the law holds, or what happened instead."""
+    try:
+        found = call(**{name: value})
+    except (TypeError, ValueError) as error:
+        if law == SAME:
+            return _refused_too(call, name, value, error)
+        if law != REFUSED:
+            return f"refused: {error}"
+        return _said(error, call.arguments[name], name, value)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    if law == REFUSED:
+        return f"accepted, with {_short(found)}"
+    if law == NAN:
+        return "" if not _finite(found) else f"NaN vanished: {_short(found)}"
+    if law == MAPPED:
+        expected = jax.vmap(lambda one: call(**{name: one}))(value)
+    else:
+        expected = call(**{name: jnp.asarray(value, jnp.float32)})
+    same = jax.tree.map(_close, _plain(found), _plain(expected))
+    return (
+        "" if all(jax.tree.leaves(same)) else f"{_short(found)}, not {_short(expected)}"
+    )
+
+
+def _refused_too(call: Call, name: str, value: Any, error: Exception) -> str:
+    """Floats that are the same numbers may be wrong for another reason."""
+    try:
+        call(**{name: jnp.asarray(value, jnp.float32)})
+    except ValueError as same:
+        return "" if str(same) == str(error) else f"{error} but for floats: {same}"
+    return f"refused: {error}"
+
+
+def _said(error: Exception, argument: Argument, name: str, value: Any) -> str:
+    words = (name, *argument.named)
+    named = any(
+        re.search(rf"(?<!\w){re.escape(word)}(?!\w)", str(error)) for word in words
+    )
+    typed = isinstance(error, ValueError) or isinstance(
+        value, str | dict | complex | None
+    )
+    if named and typed:
+        return ""
+    return f"{type(error).__name__}, which does not name it: {error}"
+
+
+def _plain(found: Any) -> list:
+    """The numbers of a result, whatever holds them."""
+    if isinstance(found, intervals.Interval):
+        found = vars(found)
+    leaves = jax.tree.leaves(found)
+    return [leaf for leaf in leaves if isinstance(leaf, jax.Array | np.ndarray | float)]
+
+
+def _close(a: Any, b: Any) -> bool:
+    return np.shape(a) == np.shape(b) and bool(
+        np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+    )
+
+
+def _finite(found: Any) -> bool:
+    return all(bool(np.isfinite(leaf).all()) for leaf in _plain(found))
+
+
+def _short(found: Any) -> str:
+    return re.sub(r"\s+", " ", str(found))[:200]
+
+
+def tried(function: str, call: Call) -> Iterator[dict[str, str]]:
+    """Every fault of every argument of a function: what came, and what went wrong."""
+    for name, argument in call.arguments.items():
+        if not isinstance(argument, Argument):
+            continue
+        for fault, values, law in argument.faults():
+            yield from _drawn(function, call, name, fault, values, law)
+
+
+def _drawn(function, call, name, fault, values, law):
+    records, seen = [], set()
+
+    @settings(
+        max_examples=3 if law == REFUSED else 1 if call.few else 2,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(values)
+    def draw(value):
+        text = _short(value)
+        if text in seen or (value is None and call.arguments[name].optional):
+            return
+        seen.add(text)
+        wrong = judged(call, name, value, law)
+        records.append(
+            {
+                "function": function,
+                "argument": name,
+                "fault": fault,
+                "value": text,
+                "law": law,
+                "wrong": wrong,
+            }
+        )
+
+    draw()
+    return records
+
+
+def careless(depth, x):
+    """What the law is for: it takes sizes that are none, and rounds in silence."""
+    x = jnp.asarray(x)
+    return (0.3 * x[0] * (depth or 1)).astype(x.dtype)
+
+
+CONTROL = Call(careless, {"depth": Count(2), "x": Numbers(X)})
+
+
+def main() -> None:
+    chosen, seconds = sys.argv[1:] or list(TABLE), {}
+    names = [name for name in public() if not excepted(name)]
+    # drawings and warnings of NumPy on the way to an error are no part of the answer
+    warnings.simplefilter("ignore")
+    with contextlib.redirect_stdout(io.StringIO()):
+        records = []
+        for name in chosen:
+            started = time.process_time()
+            if not TABLE[name].few:
+                TABLE[name]()  # what is valid is: else found by the first whole numbers
+            records += tried(name, TABLE[name])
+            seconds[name] = round(time.process_time() - started, 2)
+        control = [r for r in tried("careless", CONTROL) if r["wrong"]]
+    answer = {
+        "missing": sorted(set(names) - set(TABLE)),
+        "unknown": sorted(set(TABLE) - set(names)),
+        "seconds": seconds,
+        "tried": len(records),
+        "refused": sum(r["law"] == REFUSED for r in records),
+        "wrong": [r for r in records if r["wrong"]],
+        "control": control,
+    }
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
