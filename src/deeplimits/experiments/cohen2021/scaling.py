@@ -132,10 +132,9 @@ def exponents(
     found = {name: dataset[name] for name in NORMS}
     found["product"] = dataset["delta"] * dataset["max_A"]
     found["roughness"] = dataset["increment_A"] / dataset["max_A"]
+    depth, window = dataset["depth"], (float(least), float(most))
     return {
-        name: loglog_slope(
-            dataset["depth"], values.transpose("seed", "depth"), window=(least, most)
-        )
+        name: loglog_slope(depth, values.transpose("seed", "depth"), window=window)
         for name, values in found.items()
     }
 
