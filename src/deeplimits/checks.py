@@ -167,7 +167,7 @@ def require_times(name: str, times: Any, end: float) -> None:
 
     if not holds(increase, times):
         raise ValueError(
-            f"{name} must increase within [0, {end}], without NaN: got "
+            f"{name} must increase within [0, {end:g}], without NaN: got "
             f"{np.asarray(times).tolist()}."
         )
 

@@ -59,7 +59,7 @@ class NeuralODE(eqx.Module):
             require_whole(steps=steps)
         require_within("(0, inf)", tolerance=tolerance)
         times = as_floats("times", times, shape=(None,))
-        require_times("times", times, end=1)
+        require_times("times", times, end=1.0)
         controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
         start = as_floats("x", self.encoder(x))
         require_finite("x", start)
