@@ -32,9 +32,11 @@ from hypothesis import strategies as st
 
 import deeplimits
 from deeplimits import (
+    collocation,
     continuous,
     datasets,
     diagnosis,
+    epochs,
     exercises,
     gradient_flow,
     initialisation,
@@ -561,6 +563,45 @@ TABLE = {
         },
     ),
     **calls(
+        "collocation",
+        {
+            "Grid": Call(
+                lambda count, substeps: collocation.Grid(count, substeps).stages,
+                {"count": Count(4, least=2), "substeps": Count(2)},
+            ),
+            "Grid.at": Call(
+                collocation.Grid(4, 2).at, {"points": Numbers(np.array([0.1, 0.7]))}
+            ),
+        },
+    ),
+    **calls(
+        "epochs",
+        {
+            "Stopping": Call(
+                epochs.Stopping,
+                {
+                    "loss": Real(0.1, within="[0, inf)"),
+                    "epochs": Count(3),
+                    "patience": Count(2),
+                    "improvement": Real(0.1, within="[0, 1)"),
+                },
+            ),
+            "orders": Call(
+                epochs.orders,
+                {
+                    "n": Count(4, ("batch",)),
+                    "size": Count(2),
+                    "epochs": Count(3),
+                    "key": KEY,
+                },
+            ),
+            "consecutive_batches": Call(
+                epochs.consecutive_batches,
+                {"n": Count(4, ("batch",)), "size": Count(2)},
+            ),
+        },
+    ),
+    **calls(
         "losses",
         {
             **{
@@ -747,7 +788,11 @@ EXCEPT = {
     "diagnosis.verdict.overall": "takes what `diagnose` returns",
     "diagnosis.weights.read": "takes files, and is fed damaged ones in test_diagnosis",
     "diagnosis.weights.as_weights": "takes what `check` checks after it",
+    "collocation.interpolate": "takes a matrix of `Grid`",
+    "collocation.runge_kutta_step": "takes callables",
     "continuous.NeuralODE": "takes callables",
+    "epochs.Fit": "a record",
+    "epochs.fit": "takes what `orders` and `Stopping` have checked",
     "exercises.answers": "takes nothing",
     "files": "takes files, and is fed damaged ones where these are read",
     "images": "takes files, and is fed damaged ones in test_datasets",
@@ -756,6 +801,8 @@ EXCEPT = {
     "plots": "draws what it is given",
     "residual.AbstractBlock": "has no call of its own",
     "results": "takes files, and is fed wrong ones in test_results",
+    "losses.accuracy": "takes a trained network, and the labels of `cross_entropy`",
+    "sources": "reads the library's own sources",
     "statistics.Slope": "a record, of `loglog_slope`",
     "training.Run": "a record",
     "training.depth_factor": "takes nothing",

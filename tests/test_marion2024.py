@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path, monkeypat
         (lambda: long_time.LongTime(column=16), "row and column must lie between"),
         (lambda: long_time.LongTime(depths=(2, 10**12)), "this would take 5.1e.16 by"),
         (lambda: limit.LimitDynamics(nodes=1), "nodes must be at least 3"),
-        (lambda: Grid(1, 1), "two nodes or more"),
+        (lambda: Grid(1, 1), "count must be a whole number of at least 2"),
     ],
 )
 def test_what_cannot_be_is_refused_where_it_is_named(make, message):

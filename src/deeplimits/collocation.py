@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from .checks import as_doubles, require_whole
+
 __all__ = ["Grid", "interpolate", "runge_kutta_step"]
 
 
@@ -23,18 +25,16 @@ class Grid:
 
     Functions of depth are known at the nodes and interpolated by the polynomial through
     them. Between two nodes the fourth-order Runge–Kutta scheme takes `substeps` steps,
-    each of which needs the weights at its two ends and its middle.
+    each of which needs the weights at its two ends and its middle. Raises `ValueError`
+    for fewer than two nodes, and for no step between them.
     """
 
     count: int
     substeps: int
 
     def __post_init__(self):
-        if self.count < 2 or self.substeps < 1:
-            raise ValueError(
-                "a grid needs two nodes or more, and a step between them: got "
-                f"count={self.count}, substeps={self.substeps}."
-            )
+        require_whole(2, count=self.count)
+        require_whole(substeps=self.substeps)
 
     @functools.cached_property
     def nodes(self) -> Float[np.ndarray, " nodes"]:
@@ -58,6 +58,7 @@ class Grid:
         self, points: Float[np.ndarray, " points"]
     ) -> Float[np.ndarray, "points nodes"]:
         """The matrix that takes values at the nodes to values at `points`."""
+        points = as_doubles("points", points, shape=(None,))
         signs = (-1.0) ** np.arange(self.count)
         signs[[0, -1]] /= 2
         gaps = points[:, None] - self.nodes

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .checks import require_at_least, require_finite, require_known
+from .checks import require_finite, require_known, require_whole, require_within
 from .losses import Loss
 
 Orders = Int[Array, "epochs batches size"]
@@ -35,10 +35,9 @@ class Stopping:
     improvement: float = 0.01
 
     def __post_init__(self):
-        require_at_least(1, self, "epochs", "patience")
-        require_at_least(0, self, "loss", "improvement")
-        if self.improvement >= 1:
-            raise ValueError(f"improvement must be below 1: got {self.improvement}.")
+        require_whole(epochs=self.epochs, patience=self.patience)
+        require_within("[0, inf)", loss=self.loss)
+        require_within("[0, 1)", improvement=self.improvement)
         if max(self.epochs, self.patience) > COUNTED:
             raise ValueError(
                 f"epochs and patience are at most {COUNTED}: got {self.epochs}, "
@@ -159,8 +158,7 @@ def orders(
     than `n`, and for an unknown `how`.
     """
     require_known("shuffling", how, SHUFFLES)
-    if epochs < 1:
-        raise ValueError(f"epochs must be positive: got {epochs}.")
+    require_whole(epochs=epochs)
     composed, keys = consecutive_batches(n, size), jr.split(key, epochs)
     if how == "batches":
         return jax.vmap(lambda k: jr.permutation(k, composed))(keys)
@@ -173,6 +171,7 @@ def consecutive_batches(n: int, size: int) -> Int[np.ndarray, "batches size"]:
 
     Raises `ValueError` unless a batch holds between 1 and `n` examples.
     """
-    if not 0 < size <= n:
+    require_whole(n=n, size=size)
+    if size > n:
         raise ValueError(f"a batch holds between 1 and {n} examples: got {size}.")
     return np.arange(n - n % size).reshape(-1, size)

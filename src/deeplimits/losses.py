@@ -77,6 +77,19 @@ def cross_entropy(
     return loss * jnp.where(known(), 1.0, jnp.nan)
 
 
+def _classified(model: Any, data: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The outputs, a row an example, and the labels: whole numbers, one an example."""
+    logits, labels = _outputs(model, data)
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"labels must be whole numbers: got {labels.dtype}.")
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"labels must have the shape {logits.shape[:-1]}: got {labels.shape}."
+        )
+    return logits, labels
+
+
 def on_batches(loss: Loss, size: int) -> Loss:
     """`loss` on `size` examples, drawn anew without replacement at each step.
 
@@ -100,6 +113,9 @@ def on_batches(loss: Loss, size: int) -> Loss:
 
 def accuracy(model: Any, data: tuple[Array, Array]) -> Float[Array, ""]:
     r"""The share of examples whose class has the largest output,
-    $\frac1n \#\{i : \operatorname{argmax} F(x_i) = y_i\}$."""
-    x, labels = data
-    return jnp.mean(jnp.argmax(jax.vmap(model)(x), axis=1) == labels)
+    $\frac1n \#\{i : \operatorname{argmax} F(x_i) = y_i\}$.
+
+    Raises `ValueError` for labels that are no whole numbers, one an example.
+    """
+    logits, labels = _classified(model, data)
+    return jnp.mean(jnp.argmax(logits, axis=1) == labels)
