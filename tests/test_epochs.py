@@ -127,16 +127,19 @@ def test_every_example_is_left_out_as_often_as_any_other():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Stopping(epochs=0), "epochs must be at least 1, and finite: got 0"),
-        (lambda: Stopping(patience=0), "patience must be at least 1"),
-        (lambda: Stopping(loss=-1e-3), "loss must be at least 0"),
-        (lambda: Stopping(loss=np.nan), "loss must be at least 0, and finite: got nan"),
-        (lambda: Stopping(improvement=np.nan), "improvement must be at least 0"),
-        (lambda: Stopping(improvement=-0.1), "improvement must be at least 0"),
+        (
+            lambda: Stopping(epochs=0),
+            "epochs must be a whole number of at least 1: got 0",
+        ),
+        (lambda: Stopping(patience=0), "patience must be a whole number of at least 1"),
+        (lambda: Stopping(loss=-1e-3), r"loss must lie in \[0, inf\)"),
+        (lambda: Stopping(loss=np.nan), r"loss must lie in \[0, inf\): got nan"),
+        (lambda: Stopping(improvement=np.nan), r"improvement must lie in \[0, 1\)"),
+        (lambda: Stopping(improvement=-0.1), r"improvement must lie in \[0, 1\)"),
         (lambda: Stopping(improvement=1.0), r"improvement must lie in \[0, 1\)"),
         (lambda: Stopping(patience=2**31), "at most 2147483647: got 10, 2147483648"),
         (lambda: orders(8, 9, 1, key=jr.key(0)), "between 1 and 8 examples: got 9"),
-        (lambda: consecutive_batches(8, 0), "between 1 and 8 examples: got 0"),
+        (lambda: consecutive_batches(8, 0), "size must be a whole number"),
         (
             lambda: orders(8, 2, 0, key=jr.key(0)),
             "epochs must be a whole number of at least 1: got 0",
