@@ -26,7 +26,6 @@ import xarray as xr
 
 from deeplimits import datasets, results
 from deeplimits.devices import over_devices
-from deeplimits.experiments import cohen2021
 from deeplimits.experiments.cohen2021 import setting
 from deeplimits.losses import mean_square_entry
 
@@ -42,7 +41,7 @@ def start(depth: int, key):
     """The network before training, and a batch."""
     draw_key, data_key = jr.split(key)
     draws = jr.normal(draw_key, (depth, D + 2, D))
-    return cohen2021.network(draws), datasets.flow_pairs(BATCH, key=data_key)
+    return setting.network(draws), datasets.flow_pairs(BATCH, key=data_key)
 
 
 def program(

@@ -570,7 +570,8 @@ TABLE = {
                 {"count": Count(4, least=2), "substeps": Count(2)},
             ),
             "Grid.at": Call(
-                collocation.Grid(4, 2).at, {"points": Numbers(np.array([0.1, 0.7]))}
+                collocation.Grid(4, 2).at,
+                {"points": Numbers(np.array([0.1, 0.7]), nan=NAN)},
             ),
         },
     ),
