@@ -44,9 +44,11 @@ SPACED = """
 }
 """
 # What is cut off: wider than its box, which cannot be scrolled. (Formulas have a twin
-# for screen readers, which is hidden.)
+# for screen readers, which is hidden, and bars that MathJax cuts to their length.)
 CLIPPED = """
-Array.from(document.querySelectorAll("article :not(mjx-assistive-mml)")).filter(
+Array.from(
+  document.querySelectorAll("article :not(mjx-assistive-mml, mjx-ext)")
+).filter(
   (node) => 1 < node.clientWidth && node.clientWidth + 2 < node.scrollWidth &&
     ["hidden", "clip"].includes(getComputedStyle(node).overflowX)
 ).map((node) => `${node.className}: ${node.textContent.trim().slice(0, 80)}`)
