@@ -26,13 +26,18 @@ from . import setting
 
 __all__ = [
     "Critical",
+    "all_roots",
+    "covariance",
     "critical_exponent",
     "crossing",
+    "figure_critical",
     "first_order",
     "first_order_exponent",
+    "growth",
     "heavy_tails",
     "last_root",
     "log_ratios",
+    "roots",
 ]
 
 
@@ -85,6 +90,16 @@ critical_exponent = experiment(
         "width": 8,
     },
     smoke={"hursts": (0.2, 0.8), "depths": (16, 64), "width": 6, "networks": 64},
+)(log_ratios)
+
+figure_critical = experiment(
+    "marion2025/figure-critical",
+    "the critical exponent at the width and depth of Figure 7",
+    Critical(
+        hursts=(0.5, 0.6, 0.7, 0.8, 0.9), depths=(250, 1000), width=40, networks=64
+    ),
+    book={"depths": (125, 500), "width": 16},
+    smoke={"hursts": (0.8,), "depths": (16, 64), "width": 6, "networks": 64},
 )(log_ratios)
 
 heavy_tails = experiment(
@@ -156,46 +171,94 @@ def _at(config, hurst, noises, h, depth: int) -> Float[Array, " betas"]:
 def crossing(
     dataset: xr.Dataset, depths: tuple[int, int] | None = None, groups: int = 8
 ) -> list[Interval]:
-    r"""Where $\beta \mapsto \mathbb{E} \log \|h_L - h_0\|/\|h_0\|$ of two depths meet.
+    r"""Where $\beta \mapsto \mathbb{E} \log \|h_L - h_0\|/\|h_0\|$ of two depths meet
+    for the last time: the border of the identity, above which deeper networks move less
+    far. For each `hurst`, Student's interval over `groups` of networks.
 
-    Below, deeper networks move farther, above, less far; of several crossings, the
-    last one counts. For each `hurst`, Student's interval over `groups` of networks.
+    It is a critical exponent only where it is the one root: see `all_roots`.
     """
-    shallow, deep = depths or tuple(dataset["depth"].values[[0, -1]])
-    gap = dataset["log_ratio"].sel(depth=deep) - dataset["log_ratio"].sel(depth=shallow)
-    betas = dataset["beta"].values
 
     def interval(rows: np.ndarray) -> Interval:
         means = setting.group_means(rows, groups)
-        return mean_interval([last_root(betas, row) for row in means])
+        return mean_interval([last_root(dataset["beta"].values, row) for row in means])
 
-    return [interval(rows) for rows in gap.values]
+    return [interval(rows) for rows in _gaps(dataset, depths).values]
+
+
+def all_roots(
+    dataset: xr.Dataset, depths: tuple[int, int] | None = None
+) -> list[list[tuple[float, int]]]:
+    r"""For each `hurst` every sign change of the curve of the deeper networks less that
+    of the shallower ones, means over all networks, as `roots` gives them.
+
+    Below the first one that falls deeper networks move farther: the border of the
+    explosion. Above the last one that falls they move less far: the border of the
+    identity. Where both are one, it is the critical exponent.
+    """
+    means = _gaps(dataset, depths).mean("network").values
+    return [roots(dataset["beta"].values, row) for row in means]
+
+
+def _gaps(dataset: xr.Dataset, depths: tuple[int, int] | None) -> xr.DataArray:
+    shallow, deep = depths or tuple(dataset["depth"].values[[0, -1]])
+    ratio = dataset["log_ratio"].transpose("hurst", "network", "depth", "beta")
+    return ratio.sel(depth=deep) - ratio.sel(depth=shallow)
+
+
+def roots(
+    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]
+) -> list[tuple[float, int]]:
+    """All sign changes of `y`, between points by a straight line, each with its
+    direction: -1 where `y` falls through zero, 1 where it rises. A zero counts as
+    negative."""
+    positive = y > 0
+    [places] = np.nonzero(positive[:-1] != positive[1:])
+    return [
+        (
+            float(x[i] + (x[i + 1] - x[i]) * y[i] / (y[i] - y[i + 1])),
+            -1 if positive[i] else 1,
+        )
+        for i in places
+    ]
 
 
 def last_root(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
-    """The last sign change of `y` from positive, between points by a straight line."""
-    [places] = np.nonzero((y[:-1] > 0) & (y[1:] <= 0))
-    if not places.size:
+    """The last sign change of `y` from positive; `ValueError` where there is none."""
+    falling = [root for root, direction in roots(x, y) if direction < 0]
+    if not falling:
         raise ValueError(f"no crossing between {x[0]:.3g} and {x[-1]:.3g}.")
-    i = places[-1]
-    return float(x[i] + (x[i + 1] - x[i]) * y[i] / (y[i] - y[i + 1]))
+    return falling[-1]
+
+
+def covariance(depth: int, hurst: float) -> Float[np.ndarray, " depth"]:
+    r"""$\rho_n = \frac12 (|n+1|^{2H} - 2 |n|^{2H} + |n-1|^{2H})$ for $n < L$."""
+    n = np.arange(depth, dtype=float)
+    powers = [np.abs(n + shift) ** (2 * hurst) for shift in (-1, 0, 1)]
+    return (powers[0] - 2 * powers[1] + powers[2]) / 2
 
 
 def first_order(model: str, hurst: float, depth: int) -> float:
-    r"""$\mathbb{E} \|\sum_k V_k g(h_0)\|^2/\|h_0\|^2$, for normal weights:
+    r"""$\mathbb{E} \|\sum_k V_k g(h_0)\|^2/\|h_0\|^2$ for fractional noise: `growth` of
+    its `covariance`. For res-1 it is $\frac12 L^{2H}$."""
+    return growth(model, covariance(depth, hurst))
 
-    $$ \sum_{|n| < L} (L - |n|)\, \rho_n \kappa(\rho_n), $$
 
-    with $\rho$ the covariance of the noise; $\kappa(\rho) = \mathbb{E}
-    \mathrm{ReLU}(X) \mathrm{ReLU}(Y)$ for normal variables of correlation $\rho$
-    (res-3), or $\frac12$ (res-1), where the sum is $\frac12 L^{2H}$.
+def growth(model: str, rho: Float[np.ndarray, " depth"]) -> float:
+    r"""$\mathbb{E} \|\sum_k V_k g(h_0)\|^2/\|h_0\|^2$ for normal weights whose entries
+    are stationary in depth, of covariance $\rho_n$ over $q$:
+
+    $$ \sum_{|n| < L} (L - |n|)\, \rho_n \, \rho_0\, \kappa(\rho_n/\rho_0), $$
+
+    with $\kappa(\rho) = \mathbb{E} \mathrm{ReLU}(X) \mathrm{ReLU}(Y)$ for normal
+    variables of variance one and correlation $\rho$ (res-3). For res-1 the second factor
+    is $\frac12$.
     """
-    n = np.arange(depth, dtype=float)
-    powers = [np.abs(n + shift) ** (2 * hurst) for shift in (-1, 0, 1)]
-    rho = (powers[0] - 2 * powers[1] + powers[2]) / 2
-    angle = np.arccos(np.clip(rho, -1, 1))
-    kappa = (np.sin(angle) + rho * (np.pi - angle)) / (2 * np.pi)
-    terms = rho * (kappa if model == "res-3" else 0.5) * (depth - n)
+    depth = len(rho)
+    correlation = np.clip(rho / rho[0], -1, 1)
+    angle = np.arccos(correlation)
+    kappa = (np.sin(angle) + correlation * (np.pi - angle)) / (2 * np.pi)
+    inner = rho[0] * kappa if model == "res-3" else 0.5
+    terms = rho * inner * (depth - np.arange(depth))
     return float(2 * terms.sum() - terms[0])
 
 

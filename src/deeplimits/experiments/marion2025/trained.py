@@ -14,7 +14,7 @@ from ..registry import experiment
 from ..runner import Point, Runner
 from . import digits, setting
 
-__all__ = ["TrainedWeights", "trained_weights"]
+__all__ = ["TrainedWeights", "layers", "trained_weights"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _trained(config: TrainedWeights, point: Point, key: PRNGKeyArray):
     run = digits.fit(
         config, model, train, config.rate, key=batch_key, **point.resumable
     ).finished()
-    start, end = weights = [_layers(model), _layers(run.model)]
+    start, end = weights = [layers(model), layers(run.model)]
     seen = [diagnosis.examine(each) for each in weights]
     exponents = [each.regularity for each in seen]
     unknown = (np.nan,) * 3  # weights that are all the same have no increments
@@ -104,7 +104,7 @@ def _trained(config: TrainedWeights, point: Point, key: PRNGKeyArray):
     }
 
 
-def _layers(model: ResNet) -> Float[np.ndarray, "depth q q"]:
+def layers(model: ResNet) -> Float[np.ndarray, "depth q q"]:
     """The trained weights of all layers."""
     assert isinstance(model.block, OuterLayer)
     return np.asarray(model.block.outer)
