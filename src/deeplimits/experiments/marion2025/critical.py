@@ -250,8 +250,8 @@ def growth(model: str, rho: Float[np.ndarray, " depth"]) -> float:
     $$ \sum_{|n| < L} (L - |n|)\, \rho_n \, \rho_0\, \kappa(\rho_n/\rho_0), $$
 
     with $\kappa(\rho) = \mathbb{E} \mathrm{ReLU}(X) \mathrm{ReLU}(Y)$ for normal
-    variables of variance one and correlation $\rho$ (res-3). For res-1 the second factor
-    is $\frac12$.
+    variables of variance one and correlation $\rho$ (res-3). For res-1 the second
+    factor is $\frac12$.
     """
     depth = len(rho)
     correlation = np.clip(rho / rho[0], -1, 1)

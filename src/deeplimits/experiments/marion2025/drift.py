@@ -88,9 +88,7 @@ def _trained(config: TrainedDrift, point: Point, key: PRNGKeyArray):
     }
 
 
-def relative_sum(
-    dataset: xr.Dataset, time: str
-) -> Float[np.ndarray, "seeds depths"]:
+def relative_sum(dataset: xr.Dataset, time: str) -> Float[np.ndarray, "seeds depths"]:
     r"""The root mean square over the entries of $\sum_k V_k / (\mathrm{sd} \sqrt L)$,
     with the standard deviation at the start: near 1 for independent weights."""
     total = _root_mean_square(dataset["sum"].sel(time=time))
