@@ -18,6 +18,8 @@ from deeplimits.experiments.marion2025 import (
     critical,
     depth,
     digits,
+    drift,
+    generator,
     histogram,
     identity,
     limits,
@@ -235,6 +237,110 @@ def test_crossing_of_two_power_laws():
     np.testing.assert_allclose(found.numbers, 0.7, atol=1e-12)
 
 
+def gaps(curves):
+    """Networks of depths 4 and 16, the deeper ones farther by `curves`."""
+    rows = np.stack([np.zeros_like(curves), curves], axis=2)
+    labels = {
+        "hurst": [0.3],
+        "depth": [4, 16],
+        "beta": np.arange(1.0 * curves.shape[2]),
+    }
+    return xr.Dataset(
+        {"log_ratio": (("hurst", "network", "depth", "beta"), rows)}, labels
+    )
+
+
+def test_all_sign_changes_count_each_with_its_direction():
+    curve = np.array([1.0, -1.0, -3.0, 1.0, 0.5, -0.5])
+    dataset = gaps(np.broadcast_to(curve, (1, 8, 6)))
+    [found] = critical.all_roots(dataset)
+    assert [direction for _, direction in found] == [-1, 1, -1]
+    np.testing.assert_allclose([root for root, _ in found], [0.5, 2.75, 4.5])
+    [border] = critical.crossing(dataset)  # of the identity: the last that falls
+    np.testing.assert_allclose(border.numbers, 4.5)
+
+
+def test_roots_are_those_of_the_mean_and_not_of_networks():
+    """One network alone has three roots, the mean of four of them one."""
+    wild = [1.0, -1.0, 1.0, -1.0]
+    curves = np.array([[wild, [1.0, 1.0, 0.2, -1.0], [1.0, 1.0, 0.2, -1.0]]])
+    [found] = critical.all_roots(gaps(curves))
+    assert [direction for _, direction in found] == [-1]
+
+
+def test_a_curve_that_only_rises_has_no_crossing():
+    assert critical.roots(np.arange(2.0), np.array([-1.0, 1.0])) == [(0.5, 1)]
+    with pytest.raises(ValueError, match="no crossing between 0 and 1"):
+        critical.last_root(np.arange(2.0), np.array([-1.0, 1.0]))
+
+
+@pytest.mark.parametrize("hurst", [0.2, 0.8, 0.97])
+def test_the_described_noise_has_the_derived_covariance(hurst):
+    draws = generator.described_noise(12, (40_000,), hurst=hurst, key=jr.key(16))
+    law = generator.described_covariance(12, hurst)
+    for lag in (0, 1, 2, 11):
+        assert_mean(
+            draws[3 if lag < 9 else 0] * draws[lag + (3 if lag < 9 else 0)], law[lag]
+        )
+
+
+@pytest.mark.parametrize("hurst", [0.3, 0.8, 0.97])
+def test_the_derived_covariance_by_a_plain_sum(hurst):
+    """Row, alternation, and the share of negative eigenvalues, each by itself."""
+    N, rho = 20, critical.covariance(20, hurst)
+    row = np.array([*rho, 0.0, *rho[:0:-1]])
+    k, n = np.arange(2 * N), np.arange(N)
+    waves = np.cos(np.pi * np.outer(n, k) / N)
+    values = np.array([np.sum(row * np.cos(np.pi * k * j / N)) for j in k])
+    lowest, highest = values[0], values[N]
+    lost = np.where(k == N, 0.0, np.maximum(-values, 0.0))
+    expected = rho + (-1.0) ** n * (lowest - highest) / (2 * N) + waves @ lost / (2 * N)
+    found = generator.described_covariance(N, hurst)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert lowest == pytest.approx(N ** (2 * hurst) - (N - 1) ** (2 * hurst))
+    assert (lost.max() > 0) == (hurst == 0.97)
+    assert not lost[1::2].any()
+
+
+def test_the_described_noise_is_exact_at_one_half():
+    key, shape = jr.key(17), (3, 2)
+    found = generator.described_noise(8, shape, hurst=0.5, key=key)
+    exact = initialisation.fractional_noise(8, shape, hurst=0.5, key=key)
+    np.testing.assert_allclose(found, exact, rtol=1e-10)
+
+
+def test_the_described_sum_is_right_and_its_terms_are_not():
+    rho = generator.described_covariance(50, 0.97)
+    weights = 50 - np.arange(50)
+    total = 2 * np.sum(weights * rho) - 50 * rho[0]
+    assert total == pytest.approx(50**1.94, rel=1e-10)
+    assert rho[0] > 1.5
+    assert critical.growth("res-1", rho) == pytest.approx(total / 2)
+
+
+def test_borders_that_are_shifted_by_a_tenth():
+    betas = np.linspace(0.4, 1.2, 9)
+    curves = np.stack([0.75 - betas, 0.85 - betas])
+    labels = {"hurst": [0.9], "source": list(generator.SOURCES), "beta": betas}
+    values = np.broadcast_to(curves, (1, 8, 2, 9))
+    dims = ("hurst", "network", "source", "beta")
+    dataset = xr.Dataset({"log_ratio": (dims, values)}, labels)
+    np.testing.assert_allclose(generator.border(dataset, 0.9, "exact"), [0.75])
+    shift = generator.border_shift(dataset, 0.9)
+    np.testing.assert_allclose(shift.numbers, 0.1, atol=1e-12)
+
+
+def test_the_first_order_shift_is_that_of_networks():
+    """Wide ones at a large exponent, where first order is all there is."""
+    config = generator.Generator(
+        hursts=(0.97,), betas=(2.0,), depth=64, width=24, networks=64, points=2
+    )
+    found = generator.generator_shift.run(config, key=jr.key(18))["log_ratio"]
+    gap = found.sel(source="described") - found.sel(source="exact")
+    expected = generator.first_order_shift(64, 0.97) * np.log10(64)
+    assert float(gap.mean()) == pytest.approx(expected, rel=0.15)
+
+
 def test_no_network_stands_still():
     """At width 1 every second normal state is negative: res-1 would not move it."""
     config = critical.Critical(
@@ -344,6 +450,36 @@ def test_without_a_learning_rate_nothing_changes():
     np.testing.assert_allclose(hurst[1:], 0.5, atol=0.15)
 
 
+def test_relative_sums_and_added_means_by_hand():
+    """Weights 3 and 1 in two layers, for all four entries; training adds 2 to each."""
+    before, after = np.full((2, 2), 4.0), np.full((2, 2), 8.0)
+    after[0, 0] = 4.0  # but to one entry
+    dataset = xr.Dataset(
+        {
+            "sum": (("depth", "seed", "time", "row", "column"), [[[before, after]]]),
+            "size": (("depth", "seed", "time"), [[[5**0.5, 17**0.5]]]),
+        },
+        {"depth": [2], "time": ["before", "after"]},
+    )
+    found = drift.relative_sum(dataset, "before")
+    np.testing.assert_allclose(found, [[4 / 10**0.5]])
+    found = drift.relative_sum(dataset, "after")
+    np.testing.assert_allclose(found, [[52**0.5 / 10**0.5]])
+    np.testing.assert_allclose(drift.added_mean(dataset), [[3**0.5]])
+
+
+def test_independent_weights_have_no_drift_and_training_adds_one():
+    config = drift.TrainedDrift(
+        data="digits", depths=(128,), seeds=2, width=16, epochs=10, rate=1e-2
+    )
+    found = drift.trained_drift.run(config, key=jr.key(19))
+    before, after = (drift.relative_sum(found, t) for t in ("before", "after"))
+    np.testing.assert_allclose(before, 1, atol=0.15)
+    assert (after > before + 0.3).all()
+    same = drift.trained_drift.run(replace(config, rate=0.0), key=jr.key(19))
+    assert not drift.added_mean(same).any()
+
+
 def test_the_accuracy_gained_is_that_of_the_best_rate_on_either_side():
     axis = [0.1, 0.5, 0.9]
     best = np.array([[0.9, 0.8, 0.7], [0.3, 0.8, 0.6], [0.1, 0.5, 0.8]])
@@ -448,6 +584,9 @@ def test_heavy_tails_are_those_of_the_outer_matrix_alone():
         (lambda: critical.Critical(depths=(3, 4)), r"every depth must divide 4"),
         (lambda: limits.Limits(depths=(48,), finest=64), "every depth must divide 64"),
         (lambda: critical.Critical(hursts=(0.5, 1.0)), "must be below 1"),
+        (lambda: generator.Generator(hursts=(0.5, 1.0)), "must be below 1"),
+        (lambda: drift.TrainedDrift(depths=(64, 8)), "depth must be at least 16"),
+        (lambda: drift.TrainedDrift(seeds=0), "seeds must be positive"),
         (
             lambda: critical.Critical(networks=3, batch=2),
             "networks must be a multiple of batch",

@@ -17,7 +17,7 @@ from ...statistics import mean_interval
 from ..registry import experiment
 from ..runner import Point, Runner
 from . import setting
-from .critical import covariance, roots
+from .critical import covariance, growth, roots
 
 __all__ = [
     "Generator",
@@ -26,6 +26,8 @@ __all__ = [
     "described_covariance",
     "described_eigenvalues",
     "described_noise",
+    "described_powers",
+    "first_order_shift",
     "generator_shift",
 ]
 
@@ -40,7 +42,7 @@ def described_eigenvalues(depth: int, hurst: float) -> Float[np.ndarray, " half"
     return np.fft.rfft(np.concatenate([rho, [0.0], rho[:0:-1]])).real
 
 
-def _described_powers(depth: int, hurst: float) -> Float[np.ndarray, " half"]:
+def described_powers(depth: int, hurst: float) -> Float[np.ndarray, " half"]:
     """The power at each frequency: of a negative eigenvalue the root is imaginary, and
     drops out; the highest frequency gets the power of frequency 0."""
     powers = np.maximum(described_eigenvalues(depth, hurst), 0.0)
@@ -58,7 +60,7 @@ def described_noise(
     """
     white = jr.normal(key, (2 * depth * int(np.prod(shape)),))
     spectrum = jnp.fft.rfft(white.reshape(2 * depth, *shape), axis=0)
-    root = jnp.asarray(_described_powers(depth, hurst) ** 0.5, spectrum.dtype)
+    root = jnp.asarray(described_powers(depth, hurst) ** 0.5, spectrum.dtype)
     spectrum *= root.reshape(-1, *[1] * len(shape))
     return jnp.fft.irfft(spectrum, 2 * depth, axis=0)[:depth]
 
@@ -71,7 +73,7 @@ def described_covariance(depth: int, hurst: float) -> Float[np.ndarray, " depth"
 
     the sum over the $2N$ frequencies but the highest.
     """
-    return np.fft.irfft(_described_powers(depth, hurst), 2 * depth)[:depth]
+    return np.fft.irfft(described_powers(depth, hurst), 2 * depth)[:depth]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,3 +157,11 @@ def border_shift(dataset: xr.Dataset, hurst: float, groups: int = 8) -> Interval
         )
         shifts.append(described - exact)
     return mean_interval(shifts)
+
+
+def first_order_shift(depth: int, hurst: float) -> float:
+    r"""The shift of the border of res-3 to first order: half the logarithm to base $L$
+    of the ratio of `growth` with the described covariance and with the exact one."""
+    laws = described_covariance(depth, hurst), covariance(depth, hurst)
+    described, exact = (growth("res-3", law) for law in laws)
+    return float(np.log(described / exact) / (2 * np.log(depth)))

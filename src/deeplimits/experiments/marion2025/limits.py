@@ -24,7 +24,7 @@ __all__ = ["Limits", "limit_errors", "root_mean_squares"]
 class Limits:
     """Sizes are ours; the network of depth `finest` stands for the limit."""
 
-    depths: tuple[int, ...] = (32, 64, 128, 256)
+    depths: tuple[int, ...] = (32, 64, 128, 256, 512)
     finest: int = 8192
     width: int = 8
     draws: int = 256

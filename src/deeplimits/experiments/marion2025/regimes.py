@@ -66,8 +66,9 @@ class Regimes:
 def map_of_regimes(config: Regimes, run: Runner) -> xr.Dataset:
     r"""The mean of $\log_{10}$ of both ratios, over networks and inputs.
 
-    Weights are fractional Gaussian noise over $\sqrt q$. A draw serves a whole row of
-    the map, where the paper's code draws afresh in each cell.
+    Weights are fractional Gaussian noise over $\sqrt q$. A network serves a whole row
+    of the map, as in the public code, and so do its inputs, each with its own maps in
+    and out; there inputs are new in each cell, and the maps one pair a network.
     """
     grid = {"model": config.models, "row": range(config.rows)}
     found = run.each("map", grid, _row).rename(row="hurst")
