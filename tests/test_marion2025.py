@@ -260,6 +260,18 @@ def test_all_sign_changes_count_each_with_its_direction():
     np.testing.assert_allclose(border.numbers, 4.5)
 
 
+def test_roots_among_what_overflowed_do_not_count():
+    """There both depths count 16, or the deeper one alone, and the difference is none."""
+    curve = np.array([-20.0, 0.0, 3.0, 1.0, -1.0])
+    dataset = gaps(np.broadcast_to(curve, (1, 8, 5)))
+    overflown = dataset["log_ratio"].copy()
+    overflown[:, 0, :, :2] = [[16.0, 36.0], [16.0, 16.0]]
+    for ratio, count in ((dataset["log_ratio"], 2), (overflown, 1)):
+        [found] = critical.all_roots(xr.Dataset({"log_ratio": ratio}))
+        assert len(found) == count
+        assert found[-1] == (3.5, -1)
+
+
 def test_roots_are_those_of_the_mean_and_not_of_networks():
     """One network alone has three roots, the mean of four of them one."""
     wild = [1.0, -1.0, 1.0, -1.0]

@@ -191,12 +191,15 @@ def all_roots(
     r"""For each `hurst` every sign change of the curve of the deeper networks less that
     of the shallower ones, means over all networks, as `roots` gives them.
 
-    Below the first one that falls deeper networks move farther: the border of the
-    explosion. Above the last one that falls they move less far: the border of the
-    identity. Where both are one, it is the critical exponent.
+    Above the last one that falls, deeper networks move less far: the border of the
+    identity. Where it is the only one, it is the critical exponent. Exponents up to
+    which some network may have overflowed are left out: 16 is not its logarithm.
     """
+    betas = dataset["beta"].values
+    large = (dataset["log_ratio"] >= setting.INFINITE).any(("network", "depth"))
+    first = [np.max(np.nonzero(row)[0], initial=-1) + 1 for row in large.values]
     means = _gaps(dataset, depths).mean("network").values
-    return [roots(dataset["beta"].values, row) for row in means]
+    return [roots(betas[i:], row[i:]) for i, row in zip(first, means, strict=True)]
 
 
 def _gaps(dataset: xr.Dataset, depths: tuple[int, int] | None) -> xr.DataArray:

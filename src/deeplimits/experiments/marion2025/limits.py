@@ -27,7 +27,7 @@ class Limits:
     depths: tuple[int, ...] = (32, 64, 128, 256, 512)
     finest: int = 8192
     width: int = 8
-    draws: int = 256
+    draws: int = 2048
     length_scale: float = 0.25
 
     def __post_init__(self):
@@ -42,6 +42,7 @@ class Limits:
     "marion2025/limits",
     "rates of convergence to the SDE and to the ODE",
     Limits(),
+    book={"draws": 256},
     smoke={"depths": (4, 8, 16), "finest": 64, "draws": 16},
 )
 def limit_errors(config: Limits, run: Runner) -> xr.Dataset:
