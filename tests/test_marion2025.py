@@ -261,7 +261,7 @@ def test_all_sign_changes_count_each_with_its_direction():
 
 
 def test_roots_among_what_overflowed_do_not_count():
-    """There both depths count 16, or the deeper one alone, and the difference is none."""
+    """Both depths count 16 there, or one, and their difference is none."""
     curve = np.array([-20.0, 0.0, 3.0, 1.0, -1.0])
     dataset = gaps(np.broadcast_to(curve, (1, 8, 5)))
     overflown = dataset["log_ratio"].copy()
