@@ -239,6 +239,6 @@ def test_who_comes_for_what_has_moved_is_sent_on(visit, site, path):
     script = seen.page.query_selector("#moved")
     if script is None:
         pytest.skip("nothing has moved from here")
-    anchor, address = next(iter(json.loads(script.inner_text()).items()))
+    anchor, address = next(iter(json.loads(script.text_content()).items()))
     seen.page.goto(f"{seen.page.url.partition('#')[0]}#{anchor}")
     seen.page.wait_for_url(f"**/{address}")
