@@ -49,7 +49,8 @@ TOC = {
 }
 PAGES = {
     "intro": "# Intro\n\n```{notation-table}\n```\n",
-    "ledger": "# Ledger\n\n```{claims-summary}\n```\n\n```{claims-table}\n```\n\n```{bibliography}\n```\n",
+    "ledger": "# Ledger\n\n```{claims-summary}\n```\n\n```{claims-table}\n```\n"
+    "\n```{bibliography}\n```\n",
     "status": "# Status\n\n```{status-table}\n```\n",
     "toy": "The source of the record, which is not a page.\n",
 }
