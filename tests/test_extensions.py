@@ -48,7 +48,7 @@ TOC = {
     "chapters": [{"file": f"book/{name}"} for name in ("toy", "ledger", "status")],
 }
 PAGES = {
-    "intro": "# Intro\n\n```{notation-table}\n```\n",
+    "intro": "# Intro\n\n```{claims-count}\n```\n\n```{notation-table}\n```\n",
     "ledger": "# Ledger\n\n```{claims-summary}\n```\n\n```{claims-table}\n```\n"
     "\n```{bibliography}\n```\n",
     "status": "# Status\n\n```{status-table}\n```\n",
@@ -160,6 +160,16 @@ def test_the_table_and_the_card_lead_to_each_other(pages):
     row = pages("ledger").find(id="ledger-toy-claim")
     assert row.find("a", href="toy.html#claim-toy-claim")
     assert "claim-agrees" in row["class"]
+
+
+def test_the_count_is_a_sentence(pages):
+    text = pages("intro").find("article").get_text(" ", strip=True)
+    said = (
+        "Of 2 claims 1 agree with what was measured, 0 differ from it, 1 are undecided"
+    )
+    assert f"{said} and 0 were not attempted: the Ledger lists" in " ".join(
+        text.split()
+    )
 
 
 def test_the_summary_counts_and_the_rows_can_be_chosen(pages):

@@ -150,6 +150,18 @@ class ClaimsSummary(SphinxDirective):
         return [box, nodes.container(classes=["claims-filter"])]
 
 
+class ClaimsCount(SphinxDirective):
+    """One sentence: how many claims there are, and how they stand."""
+
+    def run(self):
+        counts = Counter(claim.verdict for claim, _ in _depend(self).values())
+        parts = [f"{counts[name]} {MARKS[name]} {name}" for name in ledger.VERDICTS]
+        text = f"Today it holds {counts.total()} claims: {', '.join(parts)}"
+        box = nodes.container()
+        parse(self, f"{text} ({{doc}}`/{LEDGER}`).", box)
+        return box.children
+
+
 def _source(paper: str) -> str:
     return "ours" if paper == "ours" else f"{{cite:t}}`{paper}`"
 
@@ -219,6 +231,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("env-check-consistency", complete)
     app.connect("doctree-resolved", link_cards)
     app.add_directive("claim", Claim)
+    app.add_directive("claims-count", ClaimsCount)
     app.add_directive("claims-summary", ClaimsSummary)
     app.add_directive("claims-table", ClaimsTable)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
