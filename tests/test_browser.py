@@ -55,10 +55,11 @@ SPACED = """
 }
 """
 # What is cut off: wider than its box, which cannot be scrolled. (Formulas have a twin
-# for screen readers, which is hidden, and bars that MathJax cuts to their length.)
+# for screen readers, which is hidden, and bars that MathJax cuts to their length; a panel
+# is a window on a wider picture.)
 CLIPPED = """
 Array.from(
-  document.querySelectorAll("article :not(mjx-assistive-mml, mjx-ext)")
+  document.querySelectorAll("article :not(mjx-assistive-mml, mjx-ext, .panel)")
 ).filter(
   (node) => 1 < node.clientWidth && node.clientWidth + 2 < node.scrollWidth &&
     ["hidden", "clip"].includes(getComputedStyle(node).overflowX)
