@@ -55,8 +55,8 @@ SPACED = """
 }
 """
 # What is cut off: wider than its box, which cannot be scrolled. (Formulas have a twin
-# for screen readers, which is hidden, and bars that MathJax cuts to their length; panels
-# are windows on a wider picture.)
+# for screen readers, which is hidden; MathJax cuts bars to their length; and panels are
+# windows on a wider picture.)
 CLIPPED = """
 Array.from(
   document.querySelectorAll("article :not(mjx-assistive-mml, mjx-ext, .panel)")
