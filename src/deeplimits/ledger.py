@@ -221,7 +221,8 @@ def find_root(start: Path | None = None) -> Path:
     raise LedgerError(f"no book/claims.yml in {start} or any folder above it.")
 
 
-def _expected(where: str, given: Mapping[str, Any]) -> Expected:
+def as_range(where: str, given: Mapping[str, Any]) -> Expected:
+    """The range that an entry gives under `expected`; `where` begins its errors."""
     allowed = ({"value", "tolerance", "why"}, {"low", "high", "why"})
     if set(given) not in allowed:
         raise LedgerError(
@@ -299,7 +300,7 @@ def parse(entry: Any, position: int = 0) -> Claim:
     if attempted and entry["looks"] < 1:
         raise LedgerError(f"claim {name}: field looks is {entry['looks']}, under 1.")
     if expected is not None:
-        expected = _expected(f"claim {name}: field expected", expected)
+        expected = as_range(f"claim {name}: field expected", expected)
     return Claim(**{**entry, "expected": expected})
 
 
