@@ -31,8 +31,12 @@ INTERPOLATIONS = {"constant": PiecewiseConstant, "linear": PiecewiseLinear}
 
 
 class TwoLayerPath(eqx.Module):
-    r"""The path of two-layer blocks $s \mapsto f(\cdot, (\mathcal{V}(s), \mathcal{W}(s)))$
-    that two paths of weights make. Source: `marion2024`."""
+    r"""The path of two-layer blocks that two paths of weights make,
+
+    $$ s \mapsto f(\cdot, (\mathcal{V}(s), \mathcal{W}(s))). $$
+
+    Raises `ValueError` for an activation that is not known. Source: `marion2024`.
+    """
 
     outer: Path
     inner: Path
