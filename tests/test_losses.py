@@ -62,6 +62,13 @@ def test_labels_are_whole_and_targets_real(as_in_use):
     assert float(whole) == 3
 
 
+def test_accuracy_counts_what_is_right_and_nothing_that_is_nan():
+    """The largest of a row with NaN is the NaN, wherever it stands."""
+    outputs = jnp.asarray([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0], [jnp.nan, 1.0]])
+    labels = jnp.asarray([0, 1, 1, 0])
+    assert losses.accuracy(identity, (outputs, labels)) == 2 / 4
+
+
 def test_a_batch_of_all_examples_has_each_once():
     data = tuple(jr.normal(jr.key(3), (2, 7, 3)))
     whole = losses.on_batches(losses.mean_square, 7)(identity, data, jr.key(4))
