@@ -785,6 +785,8 @@ EXCEPT = {
     "collocation.interpolate": "takes a matrix of `Grid`",
     "collocation.runge_kutta_step": "takes callables",
     "continuous.NeuralODE": "takes callables",
+    "continuous.TwoLayerPath": "takes callables",
+    "continuous.TwoLayerPath.__call__": "passes its s on to the paths",
     "epochs.Fit": "a record",
     "epochs.fit": "takes what `orders` and `Stopping` have checked",
     "exercises.answers": "takes nothing",

@@ -16,7 +16,21 @@ def smooth_ode(key):
     v_key, w_key = jr.split(key)
     v = initialisation.SmoothPath((3, 4), 0.3, key=v_key)
     w = initialisation.SmoothPath((4, 3), 0.3, key=w_key)
-    return continuous.NeuralODE(lambda s: TwoLayer(v(s), w(s), activation="tanh"))
+    return continuous.NeuralODE(continuous.TwoLayerPath(v, w))
+
+
+def test_path_of_two_layers_samples_both_weights():
+    path = smooth_ode(jr.key(5)).block_at
+    block = initialisation.along_path(path, 6)
+    for weights, of in ((block.outer, path.outer), (block.inner, path.inner)):
+        np.testing.assert_array_equal(weights, initialisation.along_path(of, 6))
+    h = jnp.asarray([0.5, -1.0, 2.0])
+    s = jnp.asarray(0.25)
+    V, W = path.outer(s), path.inner(s)
+    expected = V @ jnp.tanh(W @ h / 3**0.5) / 4**0.5
+    np.testing.assert_allclose(path(s)(h), expected, rtol=1e-10)
+    with pytest.raises(ValueError, match="activation"):
+        continuous.TwoLayerPath(path.outer, path.inner, "tan")
 
 
 def test_euler_rate_is_one():

@@ -62,6 +62,17 @@ def test_smooth_path_has_exactly_its_covariance(length_scale):
     np.testing.assert_allclose(unit.T @ unit, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
+@pytest.mark.parametrize("s", [0.5, 0.3])  # the middle, where u = 0, is delicate
+def test_smooth_path_has_its_derivative(s, derivative):
+    path, step = init.SmoothPath((2, 3), 0.3, key=jr.key(6)), 1e-5
+    ends = path(jnp.asarray(s + step)), path(jnp.asarray(s - step))
+    expected = (ends[0] - ends[1]) / (2 * step)
+    found = derivative(path)(jnp.asarray(s))
+    # the error of a central difference: a third derivative times step squared
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_smooth_increments_are_of_order_one_over_depth():
     path = init.SmoothPath((4,), 0.25, key=jr.key(5))
     gaps = [

@@ -18,9 +18,36 @@ from .checks import (
     require_within,
 )
 from .initialisation import Path, PiecewiseConstant, PiecewiseLinear, along_path
-from .residual import Activation, OneLayer, OuterLayer, ResNet, named_activation
+from .residual import (
+    Activation,
+    OneLayer,
+    OuterLayer,
+    ResNet,
+    TwoLayer,
+    named_activation,
+)
 
 INTERPOLATIONS = {"constant": PiecewiseConstant, "linear": PiecewiseLinear}
+
+
+class TwoLayerPath(eqx.Module):
+    r"""The path of two-layer blocks that two paths of weights make,
+
+    $$ s \mapsto f(\cdot, (\mathcal{V}(s), \mathcal{W}(s))). $$
+
+    Raises `ValueError` for an activation that is not known. Source: `marion2024`.
+    """
+
+    outer: Path
+    inner: Path
+    activation: str = eqx.field(static=True, default="tanh")
+
+    def __check_init__(self):
+        named_activation(self.activation)
+
+    def __call__(self, s: Float[Array, ""]) -> TwoLayer:
+        """The block at depth-time `s`."""
+        return TwoLayer(self.outer(s), self.inner(s), activation=self.activation)
 
 
 class NeuralODE(eqx.Module):

@@ -198,8 +198,7 @@ class SmoothPath(eqx.Module):
     def __call__(self, s: Float[Array, ""]) -> Float[Array, "..."]:
         u = (_time(s) - 0.5) / self.length_scale
         n = jnp.arange(self.coefficients.shape[0], dtype=u.dtype)
-        roots = _poisson_roots(u, n, jnp, jax.scipy.special)
-        return _combined(roots, self.coefficients)
+        return _combined(_differentiable_roots(u, n), self.coefficients)
 
 
 def _poisson_roots(u: Any, n: Any, numpy: ModuleType, special: ModuleType) -> Any:
@@ -207,6 +206,21 @@ def _poisson_roots(u: Any, n: Any, numpy: ModuleType, special: ModuleType) -> An
     logarithm = special.xlogy(n, abs(u)) - (u**2 + special.gammaln(n + 1)) / 2
     sign = numpy.where((u < 0) & (n % 2 == 1), -1.0, 1.0)
     return sign * numpy.exp(logarithm)
+
+
+@jax.custom_jvp
+def _differentiable_roots(u: Any, n: Any) -> Any:
+    return _poisson_roots(u, n, jnp, jax.scipy.special)
+
+
+@_differentiable_roots.defjvp
+def _derivative_of_roots(primals: Any, tangents: Any) -> Any:
+    r"""$\phi_n' = \sqrt n\, \phi_{n-1} - u \phi_n$: by way of $\log |u|$ it would be
+    NaN at $u = 0$."""
+    (u, n), (du, _) = primals, tangents
+    roots = _differentiable_roots(u, n)
+    below = _differentiable_roots(u, jnp.maximum(n - 1, 0))
+    return roots, (jnp.sqrt(n) * below - u * roots) * du
 
 
 def _combined(

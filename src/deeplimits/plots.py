@@ -179,12 +179,15 @@ def heat_map(
 
 
 def flow_grid(ax: Axes, grid: ArrayLike, **style) -> Axes:
-    """The image of a square grid, `(rows, columns, 2)`: its lines, after the flow."""
+    """The image of a square grid, `(rows, columns, 2)`: its lines, after the flow.
+
+    `style` goes to Matplotlib's `LineCollection`.
+    """
     grid = np.asarray(grid, float)
     along, across = list(grid), list(grid.swapaxes(0, 1))
-    options = {"linewidths": 0.7} | style
     for lines, colour in ((along, COLOURS[0]), (across, COLOURS[1])):
-        ax.add_collection(LineCollection(lines, colors=colour, **options))
+        options: dict[str, Any] = {"linewidths": 0.7, "colors": colour} | style
+        ax.add_collection(LineCollection(lines, **options))
     ax.set_aspect("equal")
     ax.autoscale_view()
     ax.grid(False)
