@@ -17,7 +17,7 @@ from deeplimits.experiments.marion2024 import (
     limit,
     long_time,
 )
-from deeplimits.residual import ResNet
+from deeplimits.residual import ResNet, TwoLayer
 from deeplimits.statistics import loglog_slope
 
 
@@ -185,3 +185,36 @@ def test_what_cannot_be_is_refused_where_it_is_named(make, message):
 def test_the_counterexample_starts_as_the_paper_says():
     weights = counterexample.network(3).block.weight[:, 0, 0]
     np.testing.assert_allclose(weights * 6, [-1, 1, -1, 1, -1, 1])
+
+
+def _broken(depth=12, pair=5, unit=2):
+    """Layers that grow slowly; from the one after `pair` on, a row is reflected."""
+    growth = 1 + 0.01 * jnp.arange(float(depth))
+    inner = jnp.einsum("k,md->kmd", growth, jr.normal(jr.key(4), (3, 2)))
+    inner = inner.at[pair + 1 :, unit].multiply(-1)
+    outer = 0.1 * jr.normal(jr.key(5), (depth, 2, 3))
+    return ResNet(TwoLayer(outer, inner, activation="relu"))
+
+
+def test_a_jump_is_found_where_it_was_put_and_its_crossings_are_those_of_a_loop():
+    model, x = _broken(), jr.normal(jr.key(6), (7, 2))
+    found = initialisation.jump(model, x)
+    h, signs = x, []
+    for W, V in zip(model.block.inner, model.block.outer, strict=True):
+        signs.append(np.asarray(h @ W.T > 0))
+        h = h + jax.nn.relu(h @ W.T / 2**0.5) @ V.T / 3**0.5 / model.depth
+    changes = np.sum(np.diff(np.array(signs), axis=0), axis=1)  # pairs, units
+    assert float(found["place"]) == pytest.approx(6 / 12)
+    assert int(found["crossing"]) == changes[5, 2] == 7
+    assert float(found["chance"]) == pytest.approx(np.mean(changes > 0))
+
+
+def test_the_profile_keeps_the_largest_distance_of_each_interval():
+    model = _broken()
+    gaps = np.linalg.norm(np.diff(model.block.inner, axis=0), axis=(1, 2))
+    found = initialisation.profile(model, 4)  # pairs 1-2, 3-5, 6-8 and 9-11, of 12
+    expected = [max(gaps[:2]), max(gaps[2:5]), max(gaps[5:8]), max(gaps[8:])]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.flatnonzero(initialisation.profile(model, 24)).tolist() == [
+        *range(2, 24, 2)
+    ]
