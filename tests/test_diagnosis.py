@@ -474,7 +474,9 @@ def test_the_command_prints_a_table_json_and_a_figure(tmp_path, capsys):
     assert "=> rough: SDE (H = 0." in text
     assert "=> identity (every weight is zero)" in text
     assert "increment over weight" in text
-    assert text.strip().endswith("The network: rough: SDE")
+    [line] = [line for line in text.splitlines() if line.startswith("The network:")]
+    assert line == "The network: rough: SDE"
+    assert "in another order" in text  # what it cannot see, said each time
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert cli.main(["diagnose", *files, "--json", "--beta", "0.5"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -372,7 +372,7 @@ def test_every_chapter_begins_with_the_colab_cell(name):
     first = next(cell for cell in cells if cell.cell_type == "code")
     address = records.address(ROOT)
     assert first.source.strip() == records.COLAB.replace("REPOSITORY", address).strip()
-    assert set(first.metadata.tags) >= {"hide-cell", "colab"}
+    assert set(first.metadata.tags) >= {"remove-cell", "colab"}
 
 
 @pytest.mark.parametrize(

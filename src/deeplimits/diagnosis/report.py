@@ -25,6 +25,10 @@ from .weights import Weights, as_weights
 _COLUMNS = f"{'depth':>6} {'H':>5} {'interval':>14} {'rough':>7}  verdict"
 _NARROWEST = 16  # of the column of names
 _MOST_ROWS = 6
+_BLIND = (  # the page on it says more
+    "Not seen: hidden units in another order (the same function, yet it reads rough);",
+    "trend plus noise, here 'neither': an ODE with 1/L, an SDE with drift with L^-1/2.",
+)
 _GUIDE = "  (increment over weight: L^-1 smooth, L^-1/2 Brownian paths, L^0 noise)"
 
 
@@ -43,7 +47,7 @@ def table(parameters: Sequence[Parameter]) -> str:
         lines += textwrap.wrap(
             verdict, 80, initial_indent="  => ", subsequent_indent="     "
         )
-    return "\n".join([*lines, f"The network: {overall(parameters)}"])
+    return "\n".join([*lines, f"The network: {overall(parameters)}", *_BLIND])
 
 
 def _row(network: Network) -> str:
@@ -77,8 +81,8 @@ def figure(networks: Sequence[Weights | ResNet]) -> Figure:
     plots.use_style()
     arrays = [as_weights(network) for network in networks]
     names = list(arrays[0])[:_MOST_ROWS]
-    size = (11.0, 3.0 * len(names))
-    drawing, axes = plt.subplots(len(names), 3, figsize=size, squeeze=False)
+    drawing, axes = plots.panels(3, len(names), height=2.8)
+    axes = np.atleast_2d(axes)
     ordered = sorted(arrays, key=lambda weights: len(weights[names[0]]))
     for name, row in zip(names, axes, strict=True):
         rows = [np.asarray(weights[name], float) for weights in ordered]
@@ -86,7 +90,7 @@ def figure(networks: Sequence[Weights | ResNet]) -> Figure:
         profile(row[0], rows).set_title(name, loc="left")
         increments(row[1], rows)
         spectra(row[2], rows)
-    plots.show_legend(axes[0, 2])
+    axes[0, 2].legend()
     return drawing
 
 

@@ -1,0 +1,86 @@
+"""Were the ranges of claims written before their numbers? Asked of the history.
+
+    python tools/registered.py        what does not hold, a line each
+
+A claim whose `registered` names a commit says that this commit wrote its range, and
+that it came before the commit that first measured the claim in an executed record.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from deeplimits import ledger
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class History:
+    """The commits of a repository."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def git(self, *arguments: str) -> str | None:
+        """What git says, or None where it refuses."""
+        command = ["git", "-C", str(self.root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.stdout if done.returncode == 0 else None
+
+    def is_whole(self) -> bool:
+        """Whether all commits are there, as in a clone that is not shallow."""
+        return (self.git("rev-parse", "--is-shallow-repository") or "").strip() == (
+            "false"
+        )
+
+    def ranges(self, commit: str) -> dict[str, ledger.Expected]:
+        """The ranges that the ledger had at a commit, by claim."""
+        text = self.git("show", f"{commit}:book/claims.yml")
+        entries = (yaml.safe_load(text) if text else None) or []
+        return {
+            entry["id"]: ledger.as_range(entry["id"], entry["expected"])
+            for entry in entries
+            if entry.get("expected")
+        }
+
+    def measured(self, claim: str) -> str | None:
+        """The first commit with a measurement of the claim in a record."""
+        words = f'"claim": "{claim}"'
+        options = ["--reverse", "--topo-order", "--format=%h", f"-S{words}"]
+        found = (self.git("log", *options, "--", "book/*.ipynb") or "").split()
+        return found[0] if found else None
+
+    def precedes(self, first: str, second: str) -> bool:
+        same = self.git("rev-parse", first) == self.git("rev-parse", second)
+        ancestor = self.git("merge-base", "--is-ancestor", first, second) is not None
+        return ancestor and not same
+
+
+def problem(claim: ledger.Claim, history: History) -> str | None:
+    """What is wrong with the word of one claim, if anything."""
+    commit = claim.registered
+    if commit in (None, "after"):
+        return None
+    if history.git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+        return f"{claim.id}: there is no commit {commit}."
+    old, new = history.ranges(commit).get(claim.id), claim.expected
+    if old is None or new is None or (old.low, old.high) != (new.low, new.high):
+        return f"{claim.id}: commit {commit} has another range, or none."
+    first = history.measured(claim.id)
+    if first is not None and not history.precedes(commit, first):
+        return f"{claim.id}: {commit} is not before {first}, which measured it."
+    return None
+
+
+def problems(root: Path = ROOT) -> list[str]:
+    history = History(root)
+    found = (problem(claim, history) for claim in ledger.load(root))
+    return [line for line in found if line is not None]
+
+
+if __name__ == "__main__":
+    wrong = problems()
+    print("\n".join(wrong) or "every range that says so was written before")
+    sys.exit(bool(wrong))
