@@ -19,7 +19,14 @@ from ..registry import experiment
 from ..runner import Point, Runner
 from . import setting
 
-__all__ = ["Initialisation", "compare_initialisations", "jump", "profile"]
+__all__ = [
+    "Initialisation",
+    "compare_initialisations",
+    "jump",
+    "profile",
+    "relu_jump",
+    "trained_layers",
+]
 
 INITIALISATIONS = ("tied", "smooth", "independent")
 
@@ -33,7 +40,7 @@ class Initialisation:
 
     initialisations: tuple[str, ...] = INITIALISATIONS
     activations: tuple[str, ...] = ("gelu", "tanh", "relu")
-    depths: tuple[int, ...] = (16, 32, 64, 128, 256, 512, 1024, 2048)
+    depths: tuple[int, ...] = (16, 32, 64, 128, 256)
     seeds: int = 10
     steps: int = 300
     n: int = 20
@@ -63,7 +70,21 @@ def _inner(
     return laws.smooth(depth, shape, length_scale=config.length_scale, key=key)
 
 
-@experiment(
+def trained_layers(config: Initialisation, run: Runner) -> xr.Dataset:
+    r"""Successive distances after training, for each initialisation and activation.
+
+    $V_k = 0$ at the start; $W_k$ is tied, a smooth Gaussian process of depth, or
+    independent. All three share the data; the first two share the draw at all depths.
+    Of the trained layers also where the $W_k$ jump: see `jump` and `profile`.
+    """
+    grid = {"activation": config.activations, "depth": config.depths}
+    found = run.each("trained", grid, _trained)
+    laws, seeds = list(config.initialisations), np.arange(config.seeds)
+    middles = (np.arange(config.bins) + 0.5) / config.bins
+    return found.assign_coords(initialisation=laws, seed=seeds, s=middles)
+
+
+compare_initialisations = experiment(
     "marion2024/initialisation",
     "tied, smooth and independent layers; GELU, tanh and ReLU",
     Initialisation(),
@@ -80,19 +101,19 @@ def _inner(
         "steps": 4,
         "bins": 2,
     },
-)
-def compare_initialisations(config: Initialisation, run: Runner) -> xr.Dataset:
-    r"""Successive distances after training, for each initialisation and activation.
+)(trained_layers)
 
-    $V_k = 0$ at the start; $W_k$ is tied, a smooth Gaussian process of depth, or
-    independent. All three share the data; the first two share the draw at all depths.
-    Of the trained layers also where the $W_k$ jump: see `jump` and `profile`.
-    """
-    grid = {"activation": config.activations, "depth": config.depths}
-    found = run.each("trained", grid, _trained)
-    laws, seeds = list(config.initialisations), np.arange(config.seeds)
-    middles = (np.arange(config.bins) + 0.5) / config.bins
-    return found.assign_coords(initialisation=laws, seed=seeds, s=middles)
+relu_jump = experiment(
+    "marion2024/relu-jump",
+    "as initialisation, tied and deeper: where ReLU layers jump, and tanh does not",
+    Initialisation(
+        initialisations=("tied",),
+        activations=("relu", "tanh"),
+        depths=(16, 32, 64, 128, 256, 512, 1024, 2048),
+    ),
+    book={"depths": (16, 64), "seeds": 3, "steps": 100},
+    smoke={"depths": (4,), "seeds": 2, "steps": 4, "bins": 2},
+)(trained_layers)
 
 
 def _trained(config: Initialisation, point: Point, key: PRNGKeyArray):
