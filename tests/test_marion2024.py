@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from deeplimits import checkpoints, experiments
+from deeplimits import checkpoints, exercises, experiments, losses, training
 from deeplimits.collocation import Grid, interpolate
 from deeplimits.experiments.marion2024 import (
     counterexample,
@@ -16,6 +16,7 @@ from deeplimits.experiments.marion2024 import (
     initialisation,
     limit,
     long_time,
+    setting,
 )
 from deeplimits.residual import ResNet, TwoLayer
 from deeplimits.statistics import loglog_slope
@@ -218,3 +219,46 @@ def test_the_profile_keeps_the_largest_distance_of_each_interval():
     assert np.flatnonzero(initialisation.profile(model, 24)).tolist() == [
         *range(2, 24, 2)
     ]
+
+
+def _crossed(depth, target):
+    """The weights of one unit with a crossing, trained."""
+    one, model = jnp.ones((1, 1)), counterexample.crossing(depth)
+    plan = losses.mean_square, setting.descent(0.001), 8000
+    weights = counterexample._only_weights
+    run = training.train(model, (one, target * one), *plan, trainable=weights)
+    return np.asarray(run.finished().model.block.weight[:, 0, 0])
+
+
+def test_a_crossing_tears_where_the_target_is_above():
+    depths = np.array([32, 64, 128, 256])
+    distances = [np.abs(np.diff(_crossed(depth, 3.0))) for depth in depths]
+    places = [
+        (gaps.argmax() + 1) / L for gaps, L in zip(distances, depths, strict=True)
+    ]
+    np.testing.assert_allclose(places, 0.5 - 1 / depths, rtol=1e-6)
+    off = [gaps.max() - counterexample.jump(3.0) for gaps in distances]
+    assert abs(loglog_slope(depths, off).value + 1) < 0.1
+    others = [np.sort(gaps)[-2] * L for gaps, L in zip(distances, depths, strict=True)]
+    np.testing.assert_array_less(others, 1 + 1e-6)  # the Lipschitz constant
+
+
+def test_a_crossing_does_not_tear_where_the_target_is_below():
+    assert counterexample.jump(1.05) == 0
+    for depth in (32, 256):
+        gaps = np.abs(np.diff(_crossed(depth, 1.05)))
+        assert gaps.max() * depth < 1 + 0.5 / depth + 0.1  # a step may pass zero
+
+
+def test_the_radius_of_the_exercise_is_the_true_threshold():
+    assert exercises.is_right("implicit-pl-radius", 0.5 * 1**2 / 4)
+    assert not exercises.is_right("implicit-pl-radius", (0.5 * 1 / (2 * 2)) ** 2)
+
+
+def test_independent_second_kernels_move_independently_and_tied_ones_together():
+    """Vectors of one length that have nothing in common are at sqrt(2) of it."""
+    found = experiments.archive("marion2024/digits").mean("seed")
+    share = (found["distance"] / found["moved"]).sel(activation="gelu")
+    alone = share.sel(initialisation="independent", convolution=2)
+    assert abs(float(alone) - 2**0.5) < 0.05
+    assert float(share.sel(initialisation="tied").max()) < 0.1
