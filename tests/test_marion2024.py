@@ -245,9 +245,9 @@ def test_a_crossing_tears_where_the_target_is_above():
 
 def test_a_crossing_does_not_tear_where_the_target_is_below():
     assert counterexample.jump(1.05) == 0
-    for depth in (32, 256):
-        gaps = np.abs(np.diff(_crossed(depth, 1.05)))
-        assert gaps.max() * depth < 1 + 0.5 / depth + 0.1  # a step may pass zero
+    for layers in (32, 256):
+        gaps = np.abs(np.diff(_crossed(layers, 1.05)))
+        assert gaps.max() * layers < 1 + 0.5 / layers + 0.1  # a step may pass zero
 
 
 def test_the_radius_of_the_exercise_is_the_true_threshold():
