@@ -353,10 +353,6 @@ TABLE = {
             "PiecewiseLinear.__call__": Call(
                 initialisation.PiecewiseLinear(STACK), {"s": POINT}
             ),
-            "brownian_path": Call(
-                initialisation.brownian_path,
-                {"levels": Count(2, least=0), "shape": Sizes((2,)), "key": KEY},
-            ),
         },
     ),
     **calls(
@@ -681,9 +677,6 @@ TABLE = {
             ),
             "successive_distances": Call(
                 statistics.successive_distances, {"weights": depth_leading(LAYERS)}
-            ),
-            "root_sum_of_squares": Call(
-                statistics.root_sum_of_squares, {"distances": Numbers(X)}
             ),
             "scaling_norms": Call(
                 statistics.scaling_norms, {"weights": depth_leading(LAYERS)}

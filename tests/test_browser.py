@@ -242,3 +242,16 @@ def test_who_comes_for_what_has_moved_is_sent_on(visit, site, path):
     anchor, address = next(iter(json.loads(script.text_content()).items()))
     seen.page.goto(f"{seen.page.url.partition('#')[0]}#{anchor}")
     seen.page.wait_for_url(f"**/{address}")
+
+
+def test_the_ledger_can_be_filtered(visit):
+    seen = visit(SITE / "book" / "ledger.html", **LAPTOP)
+    rows = "tr[class*=paper-]:not([hidden])"
+    everything = seen.count(rows)
+    verdict = seen.page.get_by_label("verdict")
+    verdict.select_option("differs")
+    assert seen.count(rows) == seen.count("tr.claim-differs[class*=paper-]") > 0
+    verdict.select_option("")
+    assert seen.count(rows) == everything
+    seen.page.goto(f"{seen.page.url}?verdict=not-attempted")
+    assert seen.count(rows) == seen.count("tr.claim-not-attempted[class*=paper-]") > 0

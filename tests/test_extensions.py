@@ -48,8 +48,9 @@ TOC = {
     "chapters": [{"file": f"book/{name}"} for name in ("toy", "ledger", "status")],
 }
 PAGES = {
-    "intro": "# Intro\n\n```{notation-table}\n```\n",
-    "ledger": "# Ledger\n\n```{claims-table}\n```\n\n```{bibliography}\n```\n",
+    "intro": "# Intro\n\n```{claims-count}\n```\n\n```{notation-table}\n```\n",
+    "ledger": "# Ledger\n\n```{claims-summary}\n```\n\n```{claims-table}\n```\n"
+    "\n```{bibliography}\n```\n",
     "status": "# Status\n\n```{status-table}\n```\n",
     "toy": "The source of the record, which is not a page.\n",
 }
@@ -159,6 +160,21 @@ def test_the_table_and_the_card_lead_to_each_other(pages):
     row = pages("ledger").find(id="ledger-toy-claim")
     assert row.find("a", href="toy.html#claim-toy-claim")
     assert "claim-agrees" in row["class"]
+
+
+def test_the_count_is_a_sentence(pages):
+    text = pages("intro").find("article").get_text(" ", strip=True)
+    said = "2 claims: 1 ✓ agrees, 0 ≠ differs, 1 ? undecided, 0 ○ not attempted"
+    assert f"Today it holds {said} (" in " ".join(text.split())
+
+
+def test_the_summary_counts_and_the_rows_can_be_chosen(pages):
+    summary = pages("ledger").find("table")
+    last = [cell.get_text(strip=True) for cell in summary.select("tr")[-1].select("td")]
+    assert last == ["all", "1", "", "1", "", "2"]
+    row = pages("ledger").find(id="ledger-toy-claim")
+    assert set(row["class"]) >= {"claim-agrees", "paper-marion2024"}
+    assert pages("ledger").select_one(".claims-filter")
 
 
 def test_the_alternative_text_is_filled_from_the_record(pages):

@@ -38,9 +38,8 @@ def test_numbers_are_those_of_jax():
     [
         init.SmoothPath((2, 3), 0.2, key=jr.key(2)),
         init.LacunaryPath(jnp.ones((2, 3)), 0.5),
-        init.brownian_path(9, (2, 3), key=jr.key(3)),
     ],
-    ids=["smooth", "lacunary", "brownian"],
+    ids=["smooth", "lacunary"],
 )
 def test_paths_are_nested_in_depth(path):
     coarse, fine = init.along_path(path, 32), init.along_path(path, 64)
@@ -77,20 +76,6 @@ def test_lacunary_path_is_its_series():
     expected = sum(2 ** (-0.5 * j) * np.cos(2 * np.pi * 2**j * s) for j in range(6))
     path = init.LacunaryPath(jnp.asarray([2.0]), 0.5, levels=6)
     np.testing.assert_allclose(path(jnp.asarray(s)), [2 * expected], rtol=1e-10)
-
-
-def test_brownian_increments_are_independent_of_the_right_variance():
-    path = init.brownian_path(6, (3000,), key=jr.key(6)).layers
-    increments = jnp.diff(path, axis=0)
-    assert_mean(increments[5] ** 2, 1 / 64)
-    assert_mean(increments[5] * increments[6], 0.0)
-    assert_mean(path[32] ** 2, 1 / 2)
-
-
-def test_more_levels_refine_the_same_brownian_path():
-    coarse = init.brownian_path(5, (2,), key=jr.key(7)).layers
-    fine = init.brownian_path(8, (2,), key=jr.key(7)).layers
-    np.testing.assert_allclose(coarse, fine[::8], rtol=1e-12)
 
 
 def fractional_covariance(depth, hurst):
@@ -194,7 +179,6 @@ def test_interpolations_between_nodes():
         (lambda: init.PiecewiseConstant(jnp.ones((0, 1))), "at least 1"),
         (lambda: init.SmoothPath((2,), 0.0, key=jr.key(0)), "got 0.0"),
         (lambda: init.LacunaryPath(jnp.ones(2), 1.5), "gamma .* got 1.5"),
-        (lambda: init.brownian_path(30, (2,), key=jr.key(0)), "got 30"),
         (lambda: init.along_path(lambda s: s, -1), "depth .* got -1"),
         (
             lambda: init.fractional_noise(4, (2,), hurst=1.0, key=jr.key(0)),

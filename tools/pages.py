@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import yaml
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
@@ -78,7 +78,7 @@ class Page:
         return kind
 
     @cached_property
-    def article(self) -> BeautifulSoup:
+    def article(self) -> Tag:
         path = self.root / "_build" / "html" / "book" / f"{self.name}.html"
         if not path.is_file():
             raise PageError(f"{self.name} is not built: run `make book`.")

@@ -4,6 +4,7 @@ What a claim is and how its verdict is decided stands in deeplimits.ledger. A le
 that does not hold together stops the build.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
@@ -127,6 +128,44 @@ def _registered(claim: ledger.Claim) -> str:
     return f"The range was written before, in commit {claim.registered}; {looks}."
 
 
+class ClaimsSummary(SphinxDirective):
+    """How many claims of each paper have each verdict, and a place for the filter that
+    deeplimits.js makes."""
+
+    def run(self):
+        claims = [claim for claim, _ in _depend(self).values()]
+        papers = sorted(
+            {claim.paper for claim in claims}, key=lambda p: (p == "ours", p)
+        )
+        counts = Counter((claim.paper, claim.verdict) for claim in claims)
+
+        def cells(name, chosen):
+            numbers = [sum(counts[p, v] for p in chosen) for v in ledger.VERDICTS]
+            return name, *(str(n or "") for n in numbers), str(sum(numbers))
+
+        rows = [cells(_source(paper), [paper]) for paper in papers]
+        rows.append(cells("all", papers))
+        marks = [f"{MARKS[verdict]} {verdict}" for verdict in ledger.VERDICTS]
+        box = table(self, ("paper", *marks, "all"), rows, (40, 12, 12, 12, 12, 12))
+        return [box, nodes.container(classes=["claims-filter"])]
+
+
+class ClaimsCount(SphinxDirective):
+    """One sentence: how many claims there are, and how they stand."""
+
+    def run(self):
+        counts = Counter(claim.verdict for claim, _ in _depend(self).values())
+        parts = [f"{counts[name]} {MARKS[name]} {name}" for name in ledger.VERDICTS]
+        text = f"Today it holds {counts.total()} claims: {', '.join(parts)}"
+        box = nodes.container()
+        parse(self, f"{text} ({{doc}}`/{LEDGER}`).", box)
+        return box.children
+
+
+def _source(paper: str) -> str:
+    return "ours" if paper == "ours" else f"{{cite:t}}`{paper}`"
+
+
 class ClaimsTable(SphinxDirective):
     """All claims, or those of one paper."""
 
@@ -142,7 +181,8 @@ class ClaimsTable(SphinxDirective):
         box = table(self, HEADER, cells, (34, 14, 18, 12, 22), ids)
         _, *body = box.findall(nodes.row)
         for row, (claim, _) in zip(body, rows, strict=True):
-            row["classes"].append("claim-" + claim.verdict.replace(" ", "-"))
+            verdict = claim.verdict.replace(" ", "-")
+            row["classes"] += [f"claim-{verdict}", f"paper-{claim.paper}"]
             link = claim_link("", claim.id, claim=claim.id)
             row[0].insert(0, nodes.paragraph("", "", link, classes=["claim-id"]))
         return [box]
@@ -191,5 +231,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("env-check-consistency", complete)
     app.connect("doctree-resolved", link_cards)
     app.add_directive("claim", Claim)
+    app.add_directive("claims-count", ClaimsCount)
+    app.add_directive("claims-summary", ClaimsSummary)
     app.add_directive("claims-table", ClaimsTable)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

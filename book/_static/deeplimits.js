@@ -1,4 +1,4 @@
-// Without this file every page can be read; it adds three comforts.
+// Without this file every page can be read; it adds some comforts.
 
 // Who comes for a section that has moved is sent on; a card that is asked for opens.
 function follow() {
@@ -15,6 +15,41 @@ function follow() {
 }
 document.addEventListener("DOMContentLoaded", follow);
 window.addEventListener("hashchange", follow);
+
+// The ledger shows all claims; two boxes choose among them. `?verdict=differs` does, too.
+function filterClaims(place) {
+  const rows = [...document.querySelectorAll("tr[class*=paper-]")];
+  const wanted = new URLSearchParams(location.search);
+  const shown = document.createElement("span");
+  shown.setAttribute("role", "status");
+  const kinds = { paper: "paper-", verdict: "claim-" };
+  const value = (row, prefix) =>
+    [...row.classList].find((name) => name.startsWith(prefix)).slice(prefix.length);
+  const boxes = Object.entries(kinds).map(([kind, prefix]) => {
+    const label = document.createElement("label");
+    const box = document.createElement("select");
+    const values = new Set(rows.map((row) => value(row, prefix)));
+    box.append(new Option("all", ""));
+    for (const one of values) box.append(new Option(one.replaceAll("-", " "), one));
+    if (values.has(wanted.get(kind))) box.value = wanted.get(kind);
+    label.append(`${kind} `, box);
+    place.append(label);
+    return [box, prefix];
+  });
+  function choose() {
+    for (const row of rows) {
+      row.hidden = boxes.some(([box, p]) => box.value && box.value !== value(row, p));
+    }
+    shown.textContent = `${rows.filter((row) => !row.hidden).length} claims`;
+  }
+  place.append(shown);
+  place.addEventListener("change", choose);
+  choose();
+}
+document.addEventListener("DOMContentLoaded", () => {
+  const place = document.querySelector(".claims-filter");
+  if (place) filterClaims(place);
+});
 
 // On paper proofs are open, whatever the screen shows.
 const proofs = "details.sd-dropdown:not(.claim, .solution)";

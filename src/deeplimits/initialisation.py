@@ -303,21 +303,3 @@ def _cell(layers: PyTree, s: Float[Array, ""]) -> tuple[Array, Array]:
     slack = 2 * depth * jnp.finfo(position.dtype).eps
     index = jnp.clip(jnp.floor(position + slack), 0, depth - 1)
     return index.astype(int), jnp.clip(position - index, 0, 1)
-
-
-def brownian_path(levels: int, shape: Shape, *, key: PRNGKeyArray) -> PiecewiseLinear:
-    r"""Brownian motion on $[0, 1]$: Lévy's construction to $2^{\text{levels}}$ steps.
-
-    Level $j$ draws the midpoints of the intervals of length $2^{1-j}$ with standard
-    deviation $2^{-(j+1)/2}$: more levels refine the same path.
-    """
-    require_whole(0, levels=levels)
-    require_within("[0, 24]", levels=levels)
-    shape = _check(1, shape)
-    path = jnp.stack([jnp.zeros(shape), jr.normal(jr.fold_in(key, 0), shape)])
-    for level in range(1, levels + 1):
-        bumps = jr.normal(jr.fold_in(key, level), (len(path) - 1, *shape))
-        middle = (path[1:] + path[:-1]) / 2 + 2.0 ** (-(level + 1) / 2) * bumps
-        inner = jnp.stack([path[:-1], middle], axis=1).reshape(-1, *shape)
-        path = jnp.concatenate([inner, path[-1:]])
-    return PiecewiseLinear(path[:-1])

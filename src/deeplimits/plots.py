@@ -70,7 +70,7 @@ def _show_whole_figures() -> None:
         from matplotlib_inline.config import InlineBackend
 
         backend = InlineBackend.instance(parent=shell)
-        backend.print_figure_kwargs = {"bbox_inches": None}
+        backend.set_trait("print_figure_kwargs", {"bbox_inches": None})
 
 
 def panels(
@@ -85,8 +85,8 @@ def panels(
     require_whole(columns=columns, rows=rows)
     require_within("(0, inf)", height=height)
     figure = plt.figure(figsize=(SLOT * columns, height * rows))
-    slots = figure.subfigures(1, columns, wspace=0)
-    axes = [slot.subplots(rows, 1, squeeze=False)[:, 0] for slot in np.ravel(slots)]
+    slots = figure.subfigures(1, columns, wspace=0, squeeze=False)[0]
+    axes = [slot.subplots(rows, 1, squeeze=False)[:, 0] for slot in slots]
     grid = np.stack(axes, axis=1)
     return figure, grid[0] if rows == 1 else grid
 

@@ -153,13 +153,6 @@ def _gaps(rows: Float[Array | np.ndarray, "depth entries"]) -> Float[Array, " ga
     return jnp.linalg.norm(jnp.diff(rows, axis=0), axis=1)
 
 
-def root_sum_of_squares(distances: Float[Array, " gaps"]) -> Float[Array, ""]:
-    r"""$(\sum_k d_k^2)^{1/2}$: of order $L^{-1/2}$ where every $d_k \sim 1/L$."""
-    distances = as_floats("distances", distances, shape=(None,))
-    require_finite("distances", distances)
-    return jnp.sqrt(jnp.sum(distances**2))
-
-
 def scaling_norms(weights: Float[Array | np.ndarray, "depth ..."]) -> dict[str, Any]:
     r"""The four norms whose exponents in depth `cohen2021` reads together:
 
