@@ -232,7 +232,7 @@ def _crossed(depth, target):
 
 def test_a_crossing_tears_where_the_target_is_above():
     depths = np.array([32, 64, 128, 256])
-    distances = [np.abs(np.diff(_crossed(depth, 3.0))) for depth in depths]
+    distances = [np.abs(np.diff(_crossed(int(L), 3.0))) for L in depths]
     places = [
         (gaps.argmax() + 1) / L for gaps, L in zip(distances, depths, strict=True)
     ]
