@@ -12,7 +12,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ... import datasets, losses, training
 from ... import initialisation as laws
-from ...checks import require_at_least, require_choices, require_positive
+from ...checks import (
+    require_at_least,
+    require_choices,
+    require_positive,
+    require_room,
+)
 from ...residual import ACTIVATIONS, ResNet, TwoLayer
 from ...statistics import successive_distances
 from ..registry import experiment
@@ -57,6 +62,7 @@ class Initialisation:
         require_at_least(2, self, "depths")
         require_at_least(0.01, self, "length_scale")
         setting.require_room(max(self.depths), self, copies=self.seeds)
+        require_room(8 * self.bins * self.seeds)
 
 
 def _inner(
