@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from deeplimits import checkpoints, experiments
+from deeplimits import checkpoints, exercises, experiments, losses, training
 from deeplimits.collocation import Grid, interpolate
 from deeplimits.experiments.marion2024 import (
     counterexample,
@@ -16,8 +16,9 @@ from deeplimits.experiments.marion2024 import (
     initialisation,
     limit,
     long_time,
+    setting,
 )
-from deeplimits.residual import ResNet
+from deeplimits.residual import ResNet, TwoLayer
 from deeplimits.statistics import loglog_slope
 
 
@@ -185,3 +186,79 @@ def test_what_cannot_be_is_refused_where_it_is_named(make, message):
 def test_the_counterexample_starts_as_the_paper_says():
     weights = counterexample.network(3).block.weight[:, 0, 0]
     np.testing.assert_allclose(weights * 6, [-1, 1, -1, 1, -1, 1])
+
+
+def _broken(depth=12, pair=5, unit=2):
+    """Layers that grow slowly; from the one after `pair` on, a row is reflected."""
+    growth = 1 + 0.01 * jnp.arange(float(depth))
+    inner = jnp.einsum("k,md->kmd", growth, jr.normal(jr.key(4), (3, 2)))
+    inner = inner.at[pair + 1 :, unit].multiply(-1)
+    outer = 0.1 * jr.normal(jr.key(5), (depth, 2, 3))
+    return ResNet(TwoLayer(outer, inner, activation="relu"))
+
+
+def test_a_jump_is_found_where_it_was_put_and_its_crossings_are_those_of_a_loop():
+    model, x = _broken(), jr.normal(jr.key(6), (7, 2))
+    found = initialisation.jump(model, x)
+    h, signs = x, []
+    for W, V in zip(model.block.inner, model.block.outer, strict=True):
+        signs.append(np.asarray(h @ W.T > 0))
+        h = h + jax.nn.relu(h @ W.T / 2**0.5) @ V.T / 3**0.5 / model.depth
+    changes = np.sum(np.diff(np.array(signs), axis=0), axis=1)  # pairs, units
+    assert float(found["place"]) == pytest.approx(6 / 12)
+    assert int(found["crossing"]) == changes[5, 2] == 7
+    assert float(found["chance"]) == pytest.approx(np.mean(changes > 0))
+
+
+def test_the_profile_keeps_the_largest_distance_of_each_interval():
+    model = _broken()
+    gaps = np.linalg.norm(np.diff(model.block.inner, axis=0), axis=(1, 2))
+    found = initialisation.profile(model, 4)  # pairs 1-2, 3-5, 6-8 and 9-11, of 12
+    expected = [max(gaps[:2]), max(gaps[2:5]), max(gaps[5:8]), max(gaps[8:])]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.flatnonzero(initialisation.profile(model, 24)).tolist() == [
+        *range(2, 24, 2)
+    ]
+
+
+def _crossed(depth, target):
+    """The weights of one unit with a crossing, trained."""
+    one, model = jnp.ones((1, 1)), counterexample.crossing(depth)
+    plan = losses.mean_square, setting.descent(0.001), 8000
+    weights = counterexample._only_weights
+    run = training.train(model, (one, target * one), *plan, trainable=weights)
+    return np.asarray(run.finished().model.block.weight[:, 0, 0])
+
+
+def test_a_crossing_tears_where_the_target_is_above():
+    depths = np.array([32, 64, 128, 256])
+    distances = [np.abs(np.diff(_crossed(int(L), 3.0))) for L in depths]
+    places = [
+        (gaps.argmax() + 1) / L for gaps, L in zip(distances, depths, strict=True)
+    ]
+    np.testing.assert_allclose(places, 0.5 - 1 / depths, rtol=1e-6)
+    off = [gaps.max() - counterexample.jump(3.0) for gaps in distances]
+    assert abs(loglog_slope(depths, off).value + 1) < 0.1
+    others = [np.sort(gaps)[-2] * L for gaps, L in zip(distances, depths, strict=True)]
+    np.testing.assert_array_less(others, 1 + 1e-6)  # the Lipschitz constant
+
+
+def test_a_crossing_does_not_tear_where_the_target_is_below():
+    assert counterexample.jump(1.05) == 0
+    for layers in (32, 256):
+        gaps = np.abs(np.diff(_crossed(layers, 1.05)))
+        assert gaps.max() * layers < 1 + 0.5 / layers + 0.1  # a step may pass zero
+
+
+def test_the_radius_of_the_exercise_is_the_true_threshold():
+    assert exercises.is_right("implicit-pl-radius", 0.5 * 1**2 / 4)
+    assert not exercises.is_right("implicit-pl-radius", (0.5 * 1 / (2 * 2)) ** 2)
+
+
+def test_independent_second_kernels_move_independently_and_tied_ones_together():
+    """Vectors of one length that have nothing in common are at sqrt(2) of it."""
+    found = experiments.archive("marion2024/digits").mean("seed")
+    share = (found["distance"] / found["moved"]).sel(activation="gelu")
+    alone = share.sel(initialisation="independent", convolution=2)
+    assert abs(float(alone) - 2**0.5) < 0.05
+    assert float(share.sel(initialisation="tied").max()) < 0.1

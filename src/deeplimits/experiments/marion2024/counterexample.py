@@ -18,6 +18,8 @@ from . import setting
 
 __all__ = [
     "Counterexample",
+    "crossing",
+    "jump",
     "limit",
     "network",
     "relu_counterexample",
@@ -56,6 +58,25 @@ def network(half_depth: int) -> ResNet:
 def limit(half_depth: int, target: float) -> float:
     r"""$2L(C^{1/L} - 1)$, where the even layers go."""
     return 2 * half_depth * (target ** (1 / half_depth) - 1)
+
+
+def crossing(depth: int) -> ResNet:
+    r"""$h_{k+1} = h_k + \frac1L \mathrm{ReLU}(w_{k+1} h_k)$ in one dimension.
+
+    At the start $w_k = \frac12 - \frac kL$: for $x > 0$ the pre-activation crosses zero
+    in the middle.
+    """
+    weights = 0.5 - jnp.arange(1, depth + 1) / depth
+    return ResNet(OneLayer(weights[:, None, None], activation="relu"))
+
+
+def jump(target: float) -> float:
+    r"""How far the trained weights of `crossing` jump in the middle, as $L \to \infty$.
+
+    With the target $g_* x$ it is $\max(0, 2 \log g_* - \frac14)$: the active layers all
+    move by what makes $\int_0^{1/2} w = \log g_*$, and the others stay.
+    """
+    return max(0.0, 2 * float(np.log(target)) - 0.25)
 
 
 def time_to_reach(

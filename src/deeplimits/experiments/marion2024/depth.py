@@ -8,7 +8,6 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, PRNGKeyArray
 
-from ... import training
 from ...checks import (
     require_at_least,
     require_choices,
@@ -74,17 +73,8 @@ def _distances(config: SuccessiveDistance, point: Point, key: PRNGKeyArray):
         chosen = setting.script(2, *sizes)
     else:
         chosen = setting.equation(*sizes, key=key)
-    run = training.train(
-        chosen.network(point["depth"]),
-        chosen.data,
-        chosen.loss,
-        setting.descent(config.rate),
-        config.steps,
-        record=setting.distances,
-        trainable=training.only_layers,
-        **point.resumable,
-    ).finished()
-    return {name: ("iteration", values) for name, values in run.records.items()}
+    records = setting.train(chosen, point["depth"], config, point, setting.distances)
+    return {name: ("iteration", values) for name, values in records.items()}
 
 
 def aggregate(dataset: xr.Dataset, horizon: int) -> xr.DataArray:
@@ -179,18 +169,10 @@ def _weights(
 
     with jax.enable_x64(precision == "float64"):
         chosen = setting.script(0, config.n, config.d, config.m).astype(precision)
-        run = training.train(
-            chosen.network(depth),
-            chosen.data,
-            chosen.loss,
-            setting.descent(config.rate),
-            config.steps,
-            record=record,
-            every=config.every,
-            trainable=training.only_layers,
-            **point.resumable,
-        ).finished()
-    return run.records.outer, run.records.inner
+        records = setting.train(
+            chosen, depth, config, point, record, every=config.every
+        )
+    return records.outer, records.inner
 
 
 def _reference(precision: str, config: DepthConvergence, point: Point, key):

@@ -116,8 +116,9 @@ def _trained(config: Digits, point: Point, key: PRNGKeyArray):
     law, activation = point["initialisation"], point["activation"]
     split_key, weight_key, batch_key = jr.split(jr.fold_in(key, point["seed"]), 3)
     train, test = datasets.digits(key=split_key)
+    start = network(config, law, activation, key=weight_key)
     run = training.train(
-        network(config, law, activation, key=weight_key),
+        start,
         train,
         loss,
         optimiser,
@@ -126,17 +127,24 @@ def _trained(config: Digits, point: Point, key: PRNGKeyArray):
         key=batch_key,
         **point.resumable,
     ).finished()
-    found = _summary(run.model, train, test)
-    dims = {"distance": ("convolution",), "entries": ("convolution", "layer")}
+    found = _summary(run.model, start, train, test)
+    each, layered = ("convolution",), ("convolution", "layer")
+    dims = {"distance": each, "moved": each, "entries": layered}
     return {name: (dims.get(name, ()), value) for name, value in found.items()}
 
 
-@eqx.filter_jit
-def _summary(model: ResNet, train, test) -> dict[str, Array]:
-    """Mean distance of neighbours, one entry of each convolution, accuracies."""
+def _kernels(model: ResNet) -> Float[Array, "convolutions depth out in 3 3"]:
     assert isinstance(model.block, Convolution)
-    kernels = jnp.moveaxis(model.block.kernels, 1, 0)
+    return jnp.moveaxis(model.block.kernels, 1, 0)
+
+
+@eqx.filter_jit
+def _summary(model: ResNet, start: ResNet, train, test) -> dict[str, Array]:
+    """Mean distance of neighbours, and of each layer from where it began; one entry of
+    each convolution; accuracies."""
+    kernels, before = _kernels(model), _kernels(start)
     return {
+        "moved": jnp.sqrt(jnp.sum((kernels - before) ** 2, (2, 3, 4, 5))).mean(1),
         "distance": jnp.stack([successive_distances(k).mean() for k in kernels]),
         "entries": kernels[:, :, 0, 0, 1, 1],
         "train_accuracy": losses.accuracy(model, train),

@@ -6,7 +6,6 @@ import numpy as np
 import xarray as xr
 from jaxtyping import PRNGKeyArray
 
-from ... import training
 from ...checks import require_at_least, require_multiple, require_positive
 from ...residual import ResNet
 from ..registry import experiment
@@ -82,18 +81,9 @@ def _trained(config: LongTime, point: Point, key: PRNGKeyArray):
         loss = chosen.loss(model, chosen.data, None)
         return setting.distances(model) | {"loss": loss}, entries
 
-    run = training.train(
-        chosen.network(point["depth"]),
-        chosen.data,
-        chosen.loss,
-        setting.descent(config.rate),
-        config.steps,
-        record=record,
-        every=config.every,
-        trainable=training.only_layers,
-        **point.resumable,
-    ).finished()
-    series, entries = run.records
+    series, entries = setting.train(
+        chosen, point["depth"], config, point, record, every=config.every
+    )
     found = {name: ("iteration", series[name]) for name in _SERIES}
     layered = {name: (("iteration", "layer"), z) for name, z in entries.items()}
     return found | layered

@@ -1,6 +1,7 @@
 """The synthetic experiments' common ground: network, data, loss, gradient descent."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ... import checks, datasets, losses, training
 from ...residual import ResNet, TwoLayer
 from ...statistics import successive_distances
+from ..runner import Point
 
 VARIANTS = ("script", "equation")
 
@@ -67,6 +69,31 @@ def layers(model: ResNet) -> TwoLayer:
 def descent(rate: float) -> optax.GradientTransformation:
     r"""Gradient descent with step `rate` times $L$ in the layers."""
     return optax.chain(training.depth_factor(), optax.sgd(rate))
+
+
+def train(
+    start: Setting,
+    depth: int,
+    config: Any,
+    point: Point,
+    record: Callable[[ResNet], Any],
+    *,
+    every: int = 1,
+) -> Any:
+    """The records of gradient descent from `start` at a depth, the layers alone
+    trained; steps and rate are those of `config`."""
+    run = training.train(
+        start.network(depth),
+        start.data,
+        start.loss,
+        descent(config.rate),
+        config.steps,
+        record=record,
+        every=every,
+        trainable=training.only_layers,
+        **point.resumable,
+    ).finished()
+    return run.records
 
 
 def distances(model: ResNet) -> dict[str, Float[Array, ""]]:
