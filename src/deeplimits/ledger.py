@@ -276,12 +276,6 @@ def _choices(entry: Mapping[str, Any]) -> None:
 
 def parse(entry: Any, position: int = 0) -> Claim:
     """One claim from its entry, or an error that names the claim and the field."""
-    if isinstance(entry, dict):  # TODO
-        new = entry.get("verdict") == "not attempted"
-        entry = {
-            "registered": None if new else "after",
-            "looks": None if new else 1,
-        } | entry
     entry = _fields(entry, position)
     _choices(entry)
     name, expected = entry["id"], entry["expected"]
