@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, Key, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
 from .checkpoints import Checkpoint
@@ -104,7 +104,7 @@ def train(
     chunk: int | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike | None = None,
-    key: PRNGKeyArray | None = None,
+    key: PRNGKeyArray | Key[Array, " members"] | None = None,
 ) -> Run:
     r"""Train for `steps` updates; record a function of the model every `every` updates.
 
