@@ -2,17 +2,28 @@
 
 import functools
 import http.server
+import io
+import json
 import os
+import re
 import shutil
+import sys
 import threading
 from importlib.util import find_spec
 from pathlib import Path
 
+import matplotlib as mpl
+import pypdf
 import pytest
 import yaml
 from conftest import require
 
+from deeplimits import plots
+
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+from pages import front_matter  # noqa: E402
+
 SITE = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 CHAPTERS = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
@@ -52,6 +63,32 @@ Array.from(
   (node) => 1 < node.clientWidth && node.clientWidth + 2 < node.scrollWidth &&
     ["hidden", "clip"].includes(getComputedStyle(node).overflowX)
 ).map((node) => `${node.className}: ${node.textContent.trim().slice(0, 80)}`)
+"""
+
+
+# Displays that are cut off at the right: what does not fit must at least scroll.
+WIDE = """
+Array.from(document.querySelectorAll("article div.math")).filter(
+  (node) => node.offsetParent && node.clientWidth + 2 < node.scrollWidth
+).map((node) => `${node.scrollWidth} px: ${node.textContent.trim().slice(0, 80)}`)
+"""
+OPEN_ALL = """
+document.querySelectorAll("details").forEach((node) => { node.open = true; });
+document.querySelectorAll(".toggle-hidden").forEach(
+  (node) => node.classList.remove("toggle-hidden"));
+"""
+# A word in each proof and in each solution, to be found in print, or not.
+MARK = """
+document.querySelectorAll("details.sd-dropdown:not(.claim) .sd-summary-content")
+  .forEach((node) => node.prepend("PROOFMARK "));
+document.querySelectorAll("div.solution")
+  .forEach((node) => node.append("SOLUTIONMARK "));
+"""
+# Of pictures that a record holds: how many CSS pixels an inch of them takes.
+SCALES = """
+Array.from(document.querySelectorAll("article .cell_output img, article figure img"))
+  .filter((image) => image.offsetParent && image.src.endsWith(".png"))
+  .map((image) => [image.src, DPI * image.clientWidth / image.naturalWidth])
 """
 
 
@@ -115,6 +152,16 @@ class Visit:
     def clipped(self):
         return self.page.evaluate(CLIPPED)
 
+    def small_figures(self):
+        """Pictures whose smallest text is under 9 CSS pixels high."""
+        self.page.evaluate("for (const i of document.images) i.loading = 'eager'")
+        self.page.wait_for_function("[...document.images].every((i) => i.complete)")
+        with mpl.rc_context():
+            plots.use_style()
+            dpi = mpl.rcParams["figure.dpi"]
+        scales = self.page.evaluate(SCALES.replace("DPI", str(dpi)))
+        return [src for src, inch in scales if plots.SMALLEST / 72 * inch < 9 - 0.05]
+
 
 @pytest.fixture
 def visit(browser, site):
@@ -143,6 +190,24 @@ def test_the_page_is_typeset_silent_and_alone(visit, site, path):
     assert seen.clipped() == []
 
 
+def of_kind(*kinds):
+    sources = {path: ROOT / "book" / f"{path.stem}.md" for path in PAGES}
+    return [p for p, s in sources.items() if front_matter(s).get("kind") in kinds]
+
+
+TAUGHT = of_kind("lecture", "starred")
+
+
+@pytest.mark.parametrize("path", TAUGHT, ids=lambda path: path.stem)
+def test_formulas_are_whole_and_figures_legible_on_a_phone(visit, path):
+    seen = visit(path, **PHONE)
+    seen.page.evaluate(OPEN_ALL)
+    assert seen.page.evaluate(WIDE) == []
+    assert seen.small_figures() == []
+    seen.page.set_viewport_size(LAPTOP["viewport"])
+    assert seen.small_figures() == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_the_page_fits_a_phone(visit, path):
     seen = visit(path, **PHONE)
@@ -154,3 +219,26 @@ def test_the_page_fits_a_phone(visit, path):
     seen.page.add_style_tag(content=SPACED)
     assert seen.width() == 390
     assert seen.clipped() == []
+
+
+@pytest.mark.parametrize("path", of_kind("lecture"), ids=lambda path: path.stem)
+def test_on_paper_proofs_are_open_and_solutions_left_out(visit, path):
+    seen = visit(path, **LAPTOP)
+    seen.page.evaluate(MARK)
+    proofs = seen.count("details.sd-dropdown:not(.claim)")
+    pdf = pypdf.PdfReader(io.BytesIO(seen.page.pdf()))
+    text = " ".join(sheet.extract_text() for sheet in pdf.pages)
+    assert text.count("PROOFMARK") == proofs > 0
+    assert "SOLUTIONMARK" not in text
+    assert not re.search(r"(Show|Hide) code cell|Click to (show|hide)", text)
+
+
+@pytest.mark.parametrize("path", of_kind("lecture"), ids=lambda path: path.stem)
+def test_who_comes_for_what_has_moved_is_sent_on(visit, site, path):
+    seen = visit(path, **LAPTOP)
+    script = seen.page.query_selector("#moved")
+    if script is None:
+        pytest.skip("nothing has moved from here")
+    anchor, address = next(iter(json.loads(script.inner_text()).items()))
+    seen.page.goto(f"{seen.page.url.partition('#')[0]}#{anchor}")
+    seen.page.wait_for_url(f"**/{address}")

@@ -1,5 +1,6 @@
 """The book's own Sphinx extensions, on a book of three pages."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -25,15 +26,18 @@ CLAIM = {
     "source": "toy",
     "verdict": "agrees",
     "reason": "It does.",
+    "registered": "0123abc",
+    "looks": 3,
 }
 WIDE = {"id": "toy-wide", "where": "Proposition 1", "verdict": "undecided"}
+WIDE |= {"registered": "after", "looks": 1}
 
 
 def numbers(value, low, high, **extra):
     return {"value": value, "low": low, "high": high, "kind": "over seeds"} | extra
 
 
-HALVES = [numbers(-1.5, -1.6, -1.4), numbers(-0.5, -0.6, -0.4)]
+HALVES = [numbers(-1.04, -1.08, -1.0), numbers(-0.96, -0.99, -0.92)]
 MEASURED = {
     "toy-claim": numbers(-1.0, -1.02, -0.98, halves=HALVES),
     "toy-wide": numbers(-1.0, -1.3, -0.7, kind="residuals of one curve"),
@@ -49,6 +53,7 @@ PAGES = {
     "status": "# Status\n\n```{status-table}\n```\n",
     "toy": "The source of the record, which is not a page.\n",
 }
+MOVED = {"toy": {"old-section": "ledger", "older": "ledger#ledger-toy-claim"}}
 CARD = "# Toy\n\nSlope {glue:text}`slope:.2f`.\n\n```{claim} toy-claim\n```\n"
 CARD += "\n```{claim} toy-wide\n```"
 PROVENANCE = {
@@ -74,7 +79,7 @@ def record(card=CARD, alt="A line of slope {slope:.1f} and more", measured=True)
     if measured:
         outputs += [glued(k, v, deeplimits={"claim": k}) for k, v in MEASURED.items()]
     outputs += [nbformat.v4.new_output("display_data", {"image/png": PIXEL})]
-    mystnb = {"image": {"alt": alt}}
+    mystnb = {"image": {"alt": alt, "classes": "panels-2"}}
     cells = [
         nbformat.v4.new_markdown_cell(card),
         nbformat.v4.new_code_cell(
@@ -86,7 +91,7 @@ def record(card=CARD, alt="A line of slope {slope:.1f} and more", measured=True)
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 
-def build(root, claims=(CLAIM, CLAIM | WIDE), **options):
+def build(root, claims=(CLAIM, CLAIM | WIDE), moved=MOVED, **options):
     """Build the small book; the exit status and all that was said."""
     book = root / "book"
     for name in ("_ext", "_static"):
@@ -98,6 +103,7 @@ def build(root, claims=(CLAIM, CLAIM | WIDE), **options):
     (root / "_config.yml").write_text(yaml.safe_dump(config))
     (root / "_toc.yml").write_text(yaml.safe_dump(TOC))
     (book / "claims.yml").write_text(yaml.safe_dump(list(claims)))
+    (book / "moved.yml").write_text(yaml.safe_dump(moved))
     for name, text in PAGES.items():
         (book / f"{name}.md").write_text(text)
     nbformat.write(record(**options), book / "toy.ipynb")
@@ -123,10 +129,12 @@ def pages(tmp_path_factory):
 def test_the_card_says_what_the_ledger_says(pages):
     card = pages("toy").find(id="claim-toy-claim")
     text = card.get_text(" ", strip=True)
-    assert "Claim · Proposition 0 · ✓ agrees" in text
     assert "Expected: [−1.1, −0.9], since the bound is" in text
-    assert "Measured: −1 [−1.02, −0.98], over seeds." in text
-    halves = "halves of the window: −1.5 [−1.6, −1.4] and −0.5 [−0.6, −0.4]."
+    assert "The range was written before, in commit 0123abc; 3 looks." in text
+    line = card.find("summary").get_text(" ", strip=True)
+    numbers = "−1 [−1.02, −0.98], over seeds"
+    assert " ".join(line.split()) == f"✓ agrees · Proposition 0 · {numbers} · ledger"
+    halves = "halves of the window: −1.04 [−1.08, −1] and −0.96 [−0.99, −0.92]."
     assert halves in text
     assert card.find("a", href="ledger.html#ledger-toy-claim")
 
@@ -137,8 +145,9 @@ def test_an_undecided_claim_has_a_card_of_its_own_and_says_of_what_it_was_measur
     card = pages("toy").find(id="claim-toy-wide")
     text = card.get_text(" ", strip=True)
     assert "claim-undecided" in card["class"]
-    assert "Claim · Proposition 1 · ? undecided" in text
-    assert "Measured: −1 [−1.3, −0.7], residuals of one curve." in text
+    numbers = "−1 [−1.3, −0.7], residuals of one curve"
+    assert f"? undecided · Proposition 1 · {numbers} · ledger" in text
+    assert "The range was written after a first number was seen; one look." in text
     assert "halves" not in text  # there are none
     row = pages("ledger").find(id="ledger-toy-wide")
     text = row.get_text(" ", strip=True)
@@ -153,8 +162,25 @@ def test_the_table_and_the_card_lead_to_each_other(pages):
 
 
 def test_the_alternative_text_is_filled_from_the_record(pages):
-    [image] = pages("toy").select("article img")
+    image = pages("toy").select_one("article img")
     assert image["alt"] == "A line of slope -1.0 and more"
+
+
+def test_each_panel_has_a_window_on_the_whole(pages):
+    whole, *parts = pages("toy").select("article img")
+    assert [part["src"] for part in parts] == 2 * [whole["src"]]
+    assert [part["alt"] for part in parts][:1] == [whole["alt"]]
+    styles = [span["style"] for span in pages("toy").select("article span.panel")]
+    assert styles == ["--panels: 2; --panel: 0", "--panels: 2; --panel: 1"]
+
+
+def test_a_page_knows_where_its_old_sections_are(pages):
+    moved = json.loads(pages("toy").find("script", id="moved").get_text())
+    assert moved == {
+        "old-section": "ledger.html#old-section",
+        "older": "ledger.html#ledger-toy-claim",
+    }
+    assert pages("ledger").find("script", id="moved") is None
 
 
 def test_the_page_is_the_record_and_ends_in_its_provenance(pages):
@@ -195,6 +221,7 @@ def test_one_registry_makes_the_table_and_the_macros(pages):
             {"card": "# Toy"},
             "without a card on any page: ['toy-claim', 'toy-wide']",
         ),
+        ({"moved": {"toy": {"old": "nowhere"}}}, "not there: ['nowhere']"),
         ({"alt": "Slope {slpoe:.2f}"}, "the alt text quotes 'slpoe'"),
     ],
 )

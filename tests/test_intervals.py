@@ -17,6 +17,7 @@ HALVES = (
     Interval(-0.5, -0.75, 0.25, Kind.SEEDS),
 )
 SLOPE = Interval(-1.0, -1.5, -0.25, Kind.SEEDS, HALVES)
+SHORT = Interval(-1.0, -1.5, -0.25, Kind.SEEDS, ())  # of too few depths for halves
 OTHERS = [
     Interval(2.0, 1.0, 4.0, Kind.SEEDS),
     Interval(-0.5, -3.0, -0.25, Kind.SEEDS),
@@ -67,6 +68,7 @@ def test_the_ratio_of_an_interval_to_itself_is_not_one():
     """Nothing is assumed of how two intervals depend on one another."""
     assert (OTHERS[0] / OTHERS[0]).numbers == (1.0, 0.25, 4.0)
     assert (SLOPE / OTHERS[0]).halves is None  # the divisor has none
+    assert (2 * SHORT - 1).halves == (SLOPE + SHORT).halves == ()
     with pytest.raises(ValueError, match="the divisor holds zero"):
         SLOPE / SLOPE  # in its upper half
 
@@ -120,6 +122,7 @@ def test_the_hull_holds_all_and_no_more():
     assert wide.numbers == (0.0, -1.5, 1.75)
     assert [half.numbers for half in wide.halves] == [(-0.5, -2, 1), (0.5, -0.75, 2.25)]
     assert hull([SLOPE, 1.0], Kind.RANGE_CASES).halves is None
+    assert hull([SLOPE, SHORT], Kind.RANGE_CASES).halves == ()
 
 
 def test_every_kind_is_explained_where_verdicts_are():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,11 @@ CLAIM = {
     "source": "euler",
     "verdict": "agrees",
     "reason": "It does.",
+    "registered": "after",
+    "looks": 1,
 }
-OPEN = {"source": None, "expected": None, "verdict": "not attempted"}
+RUN = {"source": None, "registered": None, "looks": None}
+OPEN = {"expected": None, "verdict": "not attempted"} | RUN
 
 
 def output(name, value, claim=False):
@@ -68,6 +72,28 @@ def book(tmp_path):
 def test_a_verdict_is_where_the_interval_lies(low, high, verdict):
     expected = ledger.Expected(-1.1, -0.9, "a bound")
     interval = Interval((low + high) / 2, low, high, Kind.SEEDS)
+    assert ledger.verdict(expected, interval) == verdict
+
+
+def slope(value, *halves, kind=Kind.SEEDS):
+    parts = tuple(Interval(x, x - 0.05, x + 0.05, kind) for x in (value, *halves))
+    return replace(parts[0], halves=parts[1:])
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        (slope(-1.0, -1.02, -0.98), "agrees"),
+        (slope(-1.0, -1.2, -0.9), "undecided"),  # a half lies outside
+        (slope(-1.0, -1.07, -0.98), "undecided"),  # its interval does, over seeds
+        (slope(-1.0, -1.07, -0.98, kind=Kind.RESIDUALS), "agrees"),
+        (slope(-1.0), "undecided"),  # too few depths for halves
+        (slope(-0.5), "undecided"),
+        (slope(-0.5, -0.9, -0.1), "differs"),
+    ],
+)
+def test_a_slope_agrees_only_where_it_is_one(interval, verdict):
+    expected = ledger.Expected(-1.1, -0.9, "a bound")
     assert ledger.verdict(expected, interval) == verdict
 
 

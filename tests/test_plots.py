@@ -104,3 +104,28 @@ def test_a_gif_has_a_frame_for_each_drawing_and_repeats(ax):
     image = Image.open(io.BytesIO(gif))
     assert (image.n_frames, image.info["loop"], image.info["duration"]) == (3, 0, 100)
     assert not plt.fignum_exists(ax.figure.number)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_what_belongs_to_a_panel_stays_in_its_slot(ax, rows):
+    """With labels, a colour bar and a legend: of a page that shows slot by slot, none
+    shall end in the slot beside it."""
+    figure, axes = plots.panels(3, rows, height=2.5)
+    assert axes.shape == ((3,) if rows == 1 else (2, 3))
+    assert figure.get_size_inches().tolist() == [3 * plots.SLOT, 2.5 * rows]
+    for column in np.atleast_2d(axes).T:
+        for panel in column:
+            plots.heat_map(panel, [1, 2], [1, 2], np.eye(2) + 1, label="a long label")
+            panel.set(xlabel="abscissa", ylabel="ordinate", title="a title")
+    figure.draw_without_rendering()
+    width = figure.bbox.width / 3
+    for i, column in enumerate(np.atleast_2d(axes).T):
+        box = column[0].figure.get_tightbbox()
+        assert i * width - 1 <= box.x0 < box.x1 <= (i + 1) * width + 1
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("sizes", [{"columns": 0}, {"columns": 2, "height": np.nan}])
+def test_panels_that_are_none_are_refused(sizes):
+    with pytest.raises(ValueError, match=r"(columns|height) must"):
+        plots.panels(**sizes)

@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -59,9 +58,15 @@ if "google.colab" in sys.modules:
 
 # Run last, and taken out again: what only the kernel knows.
 PROBE = """\
-import json, sys
+import json, pathlib, re, resource, sys
 jax = sys.modules.get("jax")
+# `ru_maxrss` may be that of the process that started this one: Linux knows better
+status = pathlib.Path("/proc/self/status")
+found = status.is_file() and re.search(r"VmHWM:\\s*(\\d+) kB", status.read_text())
+unit = 2**20 if sys.platform == "darwin" else 2**10
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 print(json.dumps({
+    "peak_mib": 10 * round((int(found[1]) / 2**10 if found else peak) / 10),
     "device": jax.default_backend() if jax else "cpu",
     "dtype": "float64" if not jax or jax.config.jax_enable_x64 else "float32",
 }))
@@ -289,13 +294,11 @@ def commit(root: Path, paths: Iterable[Path]) -> str:
 
 
 def provenance(root: Path, name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return {
         "version": version(PACKAGE),
         "commit": commit(root, dependencies(root, name)),
         "profile": settings["profile"],
         "seed": settings["seed"],
-        "peak_mib": int(round(peak, -1)),
     }
 
 

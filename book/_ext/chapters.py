@@ -2,7 +2,8 @@
 
 Sphinx numbers what is in the table of contents from 1 on. The setting
 `chapter_numbers` (page: number) replaces the first part of each of its numbers; those
-of figures, equations and theorems follow.
+of figures, equations and theorems follow. A number may be a text: further pages of
+chapter 9 are "9*" and "9**".
 """
 
 from docutils import nodes
@@ -12,7 +13,7 @@ from sphinx.errors import ExtensionError
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles as Collector
 
 
-def renumber(env: BuildEnvironment, page: str, number: int) -> None:
+def renumber(env: BuildEnvironment, page: str, number: int | str) -> None:
     """Let every section number of a page begin with `number`."""
     if page not in env.titles or "secnumber" not in env.titles[page]:
         raise ExtensionError(f"chapter_numbers: {page} is no numbered page.")

@@ -13,6 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
+from sphinx_design.shared import create_component
 from tables import parse, table
 
 from deeplimits import ledger
@@ -71,14 +72,26 @@ class Claim(SphinxDirective):
             raise ExtensionError(f"claim {name} has a card in {shown} already.")
         return [self._card(*rows[name])]
 
-    def _card(self, claim, measurement) -> nodes.admonition:
-        style = claim.verdict.replace(" ", "-")
-        card = nodes.admonition(classes=["claim", f"claim-{style}"])
-        card["ids"] = [f"claim-{claim.id}"]
-        title = f"Claim · {claim.where} · {_mark(claim)}"
-        card += nodes.title("", title)
+    def _card(self, claim, measurement) -> nodes.container:
+        """A line, and what it opens to."""
+        style = f"claim-{claim.verdict.replace(' ', '-')}"
+        options = {"opened": False, "has_title": True, "icon": None, "chevron": None}
+        card = create_component(
+            "dropdown",
+            type="dropdown",
+            container_classes=["sd-mb-3", "claim", style],
+            title_classes=[],
+            body_classes=[],
+            **options,
+        )
+        line = nodes.rubric("", "", ids=[f"claim-{claim.id}"])
+        line += nodes.strong("", _mark(claim))
+        line += nodes.Text(f" · {claim.where}")
+        if measurement is not None:
+            line += nodes.Text(f" · {_typeset(measurement.interval)}")
+        line += self._to_ledger(claim)
+        card += line
         parse(self, self._text(claim, measurement), card)
-        card += self._to_ledger(claim)
         return card
 
     def _text(self, claim, measurement) -> str:
@@ -86,26 +99,32 @@ class Claim(SphinxDirective):
         lines = [claim.statement + cited, ""]
         if measurement is not None:
             expected = _typeset(ledger.bounds(claim.expected))
-            lines += [
-                f"* Expected: {expected}, since {claim.expected.why}.",
-                f"* Measured: {_typeset(measurement.interval)}.",
-            ]
+            lines += [f"* Expected: {expected}, since {claim.expected.why}."]
             if measurement.interval.halves:
                 lower, upper = (
                     _typeset(f"{h:.4g}") for h in measurement.interval.halves
                 )
                 lines += [f"* Over the two halves of the window: {lower} and {upper}."]
+            lines += [f"* {_registered(claim)}"]
         return "\n".join([*lines, f"* {claim.reason}"])
 
-    def _to_ledger(self, claim) -> nodes.paragraph:
+    def _to_ledger(self, claim) -> list[nodes.Node]:
         builder, env = self.env.app.builder, self.env
         if LEDGER not in env.found_docs:
-            return nodes.paragraph()
+            return []
         link = make_refnode(
             *(builder, env.docname, LEDGER, f"ledger-{claim.id}"),
-            nodes.Text("in the ledger"),
+            nodes.Text("ledger"),
         )
-        return nodes.paragraph("", "", link, classes=["claim-link"])
+        return [nodes.Text(" · "), link]
+
+
+def _registered(claim: ledger.Claim) -> str:
+    """When the range was written, and how often the data were looked at."""
+    looks = "one look" if claim.looks == 1 else f"{claim.looks} looks"
+    if claim.registered == "after":
+        return f"The range was written after a first number was seen; {looks}."
+    return f"The range was written before, in commit {claim.registered}; {looks}."
 
 
 class ClaimsTable(SphinxDirective):

@@ -150,20 +150,18 @@ def require_finite(name: str, tree: Any) -> None:
     """Raise `ValueError` where an array of `tree`, a pytree, holds NaN or infinity."""
     import equinox as eqx
     import jax
-    import jax.numpy as jnp
 
     for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
-        if not holds(lambda leaf=leaf: jnp.isfinite(leaf).all(), leaf):
+        if not holds(lambda values: np.isfinite(values).all(), leaf):
             raise ValueError(f"the {name} holds NaN or infinity: shape {leaf.shape}.")
 
 
 def require_times(name: str, times: Any, end: float) -> None:
     """Raise `ValueError` for times that do not increase from 0 or later to `end`."""
-    import jax.numpy as jnp
 
-    def increase():
-        inside = (times[0] >= 0) & (times[-1] <= end) & jnp.isfinite(times).all()
-        return inside & (jnp.diff(times) >= 0).all()
+    def increase(times):
+        inside = times[0] >= 0 and times[-1] <= end and np.isfinite(times).all()
+        return inside and (np.diff(times) >= 0).all()
 
     if not holds(increase, times):
         raise ValueError(
@@ -172,14 +170,12 @@ def require_times(name: str, times: Any, end: float) -> None:
         )
 
 
-def holds(condition: Callable[[], Any], array: Any) -> bool:
-    """The condition on an array, or true where the array has no values yet."""
-    import jax
+def holds(condition: Callable[[np.ndarray], Any], array: Any) -> bool:
+    """The condition on an array, or true where the array has no values yet.
 
-    if _traced(array):
-        return True
-    with jax.ensure_compile_time_eval():  # while another function is traced, too
-        return bool(condition())
+    NumPy looks into it: JAX would compile a program for each shape.
+    """
+    return _traced(array) or bool(condition(np.asarray(array)))
 
 
 def _traced(value: Any) -> bool:

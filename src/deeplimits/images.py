@@ -158,7 +158,12 @@ def parse_idx(content: bytes) -> UInt8[np.ndarray, "..."]:
 
 
 def idx(array: UInt8[np.ndarray, "..."]) -> bytes:
-    """The IDX file of an array of bytes, the inverse of `parse_idx`."""
+    """The IDX file of an array of bytes, the inverse of `parse_idx`.
+
+    Raises `ValueError` for numbers that are no bytes.
+    """
+    if array.dtype != np.uint8:
+        raise ValueError(f"array must be of type uint8: got {array.dtype}.")
     sizes = np.array(array.shape, ">u4").tobytes()
     return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
 

@@ -53,7 +53,8 @@ class Interval:
     r"""A number, the bounds between which it lies, and their `kind`.
 
     `halves` are the same measurement in the lower and in the upper half of the depths,
-    for a `Slope`; they go through arithmetic with the whole. A number that could not be
+    for a `Slope`; empty, if there are too few depths for them, and None for what is no
+    slope. They go through arithmetic with the whole. A number that could not be
     measured is NaN between $-\infty$ and $\infty$. Printed by `f"{interval:.2f}"` as
     `-1.00 [-1.02, -0.98]`, and by `str` with its kind.
 
@@ -64,7 +65,7 @@ class Interval:
     low: float
     high: float
     kind: Kind
-    halves: "tuple[Interval, Interval] | None" = None
+    halves: "tuple[Interval, ...] | None" = None
 
     def __post_init__(self):
         for name in ("value", "low", "high"):
@@ -123,7 +124,7 @@ class Interval:
             (a, b), (c, d) = self.halves, halves
             halves = a._combine(operation, c), b._combine(operation, d)
         else:
-            halves = None
+            halves = () if () in (self.halves, halves) else None
         # each operation is monotone in each number: the extremes are at the corners
         x, y = (self.low, self.high), (other.low, other.high)
         corners = [operation(p, q) for p in x for q in y]
@@ -155,8 +156,8 @@ def hull(
     """The smallest interval that holds all `parts`, intervals or numbers.
 
     `value` makes its value of theirs: their mean, `np.median`, or another that lies
-    between them. It has halves where all parts have. Raises `ValueError` where there is
-    nothing to hold, and for numbers that are not finite.
+    between them. It has halves where all parts have them. Raises `ValueError` where
+    there is nothing to hold, and for numbers that are not finite.
     """
     each = [
         part if isinstance(part, Interval) else _point(part, kind, "parts")
@@ -164,9 +165,9 @@ def hull(
     ]
     if not each:
         raise ValueError("parts is empty: there is nothing to take the hull of.")
-    halves, halved = None, [part.halves for part in each if part.halves]
-    if len(halved) == len(each):
-        lower, upper = zip(*halved, strict=True)
+    halves = () if any(part.halves == () for part in each) else None
+    if all(part.halves for part in each):
+        lower, upper = zip(*(part.halves for part in each), strict=True)
         halves = hull(lower, kind, value=value), hull(upper, kind, value=value)
     bounds = min(part.low for part in each), max(part.high for part in each)
     values = np.array([part.value for part in each])

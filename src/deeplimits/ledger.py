@@ -7,14 +7,19 @@ left in an executed record (`book/*.ipynb`). The verdict follows from the two by
 $$ [\\text{low}, \\text{high}] \\subseteq E \\Rightarrow \\text{agrees}, \\qquad
    [\\text{low}, \\text{high}] \\cap E = \\emptyset \\Rightarrow \\text{differs}, $$
 
-where $E$ is the expected range; anything else is *undecided*. What `book/claims.yml`
-says must be what follows.
+where $E$ is the expected range; anything else is *undecided*. A slope must also be one:
+see `verdict`. What `book/claims.yml` says must be what follows.
+
+`registered` is the commit that wrote the range before anything was measured, or "after"
+where some number had been seen; `looks` counts how often data were added, or the
+analysis was done again, before it was final.
 """
 
 import ast
 import contextlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +35,7 @@ KINDS = ("theorem", "figure", "table", "ours")
 TAGS = ("T", "T0", "C", "F", "M", "D", "N")
 VERDICTS = ("agrees", "differs", "undecided", "not attempted")
 _NUMBERS = ("value", "low", "high")
+_OF_A_RUN = ("source", "registered", "looks")  # null for what is not attempted
 FIELDS = {
     "id": str,
     "paper": str,
@@ -41,6 +47,8 @@ FIELDS = {
     "source": (str, type(None)),
     "verdict": str,
     "reason": str,
+    "registered": (str, type(None)),
+    "looks": (int, type(None)),
 }
 
 
@@ -79,6 +87,8 @@ class Claim:
     source: str | None
     verdict: str
     reason: str
+    registered: str | None
+    looks: int | None
 
     @property
     def attempted(self) -> bool:
@@ -135,7 +145,7 @@ def _content(interval: Interval, digits: int) -> dict[str, Any]:
     """An interval as a record holds it."""
     numbers = (_significant(x, digits) for x in interval.numbers)
     content = dict(zip(_NUMBERS, numbers, strict=True)) | {"kind": interval.kind.value}
-    if interval.halves:
+    if interval.halves is not None:
         content["halves"] = [_content(half, digits) for half in interval.halves]
     return content
 
@@ -181,7 +191,7 @@ def _measured(notebook: Path | Mapping[str, Any]) -> list[str]:
 def _interval(content: Mapping[str, Any]) -> Interval:
     """What `_content` was made of."""
     halves = content.get("halves")
-    halves = halves and (_interval(halves[0]), _interval(halves[1]))
+    halves = None if halves is None else tuple(map(_interval, halves))
     value, low, high = (float(content[name]) for name in _NUMBERS)
     return Interval(value, low, high, Kind(content["kind"]), halves)
 
@@ -265,15 +275,29 @@ def _choices(entry: Mapping[str, Any]) -> None:
 
 def parse(entry: Any, position: int = 0) -> Claim:
     """One claim from its entry, or an error that names the claim and the field."""
+    if isinstance(entry, dict):  # TODO
+        new = entry.get("verdict") == "not attempted"
+        entry = {
+            "registered": None if new else "after",
+            "looks": None if new else 1,
+        } | entry
     entry = _fields(entry, position)
     _choices(entry)
     name, expected = entry["id"], entry["expected"]
     attempted = entry["verdict"] != "not attempted"
-    for field in ("expected", "source"):
+    for field in ("expected", *_OF_A_RUN):
         if attempted and entry[field] is None:
             raise LedgerError(f"claim {name}: field {field} is needed once attempted.")
-    if not attempted and entry["source"] is not None:
-        raise LedgerError(f"claim {name}: field source must be null: not attempted.")
+    for field in _OF_A_RUN:
+        if not attempted and entry[field] is not None:
+            raise LedgerError(f"claim {name}: field {field} must be null.")
+    if attempted and not re.fullmatch("after|[0-9a-f]{7,40}", entry["registered"]):
+        raise LedgerError(
+            f"claim {name}: field registered is {entry['registered']!r}, neither a "
+            'commit nor "after".'
+        )
+    if attempted and entry["looks"] < 1:
+        raise LedgerError(f"claim {name}: field looks is {entry['looks']}, under 1.")
     if expected is not None:
         expected = _expected(f"claim {name}: field expected", expected)
     return Claim(**{**entry, "expected": expected})
@@ -298,12 +322,25 @@ def load(root: Path | None = None) -> list[Claim]:
 
 
 def verdict(expected: Expected, interval: Interval) -> str:
-    """`agrees`, `differs` or `undecided`: where the interval lies."""
-    if expected.low <= interval.low and interval.high <= expected.high:
-        return "agrees"
+    """`agrees`, `differs` or `undecided`: where the interval lies.
+
+    A slope agrees only if it is one: where the slopes of both halves of the depths lie
+    in the range, too, with repeats their intervals as well. Of fewer than five depths
+    it is undecided.
+    """
+    if interval.halves == ():
+        return "undecided"
     if interval.high < expected.low or expected.high < interval.low:
         return "differs"
-    return "undecided"
+    held = [interval.numbers, *map(_held, interval.halves or ())]
+    within = all(expected.low <= min(x) and max(x) <= expected.high for x in held)
+    return "agrees" if within else "undecided"
+
+
+def _held(half: Interval) -> tuple[float, ...]:
+    """The numbers of a half that a range must hold: of one curve, few points are left
+    to tell its residuals from."""
+    return half.numbers if half.kind != Kind.RESIDUALS else (half.value,)
 
 
 def _problem(claim: Claim, found: list[Measurement]) -> str | None:

@@ -64,7 +64,7 @@ def cross_entropy(
         )
     classes = logits.shape[-1]
 
-    def known():
+    def known(labels):
         return ((labels >= 0) & (labels < classes)).all()
 
     if not holds(known, labels):
@@ -74,7 +74,7 @@ def cross_entropy(
         )
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     # without this a label -1 counts as the last class, and one too large as NaN or less
-    return loss * jnp.where(known(), 1.0, jnp.nan)
+    return loss * jnp.where(known(labels), 1.0, jnp.nan)
 
 
 def _classified(model: Any, data: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -113,9 +113,10 @@ def on_batches(loss: Loss, size: int) -> Loss:
 
 def accuracy(model: Any, data: tuple[Array, Array]) -> Float[Array, ""]:
     r"""The share of examples whose class has the largest output,
-    $\frac1n \#\{i : \operatorname{argmax} F(x_i) = y_i\}$.
+    $\frac1n \#\{i : \operatorname{argmax} F(x_i) = y_i\}$. Outputs with NaN are wrong.
 
     Raises `ValueError` for labels that are no whole numbers, one an example.
     """
     logits, labels = _classified(model, data)
-    return jnp.mean(jnp.argmax(logits, axis=1) == labels)
+    right = jnp.argmax(logits, axis=1) == labels  # the largest of all is NaN
+    return jnp.mean(right & ~jnp.isnan(logits).any(1))

@@ -1,6 +1,7 @@
 """One style for every figure; functions that take `ax` and data and return `ax`."""
 
 import io
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from .checks import require_whole, require_within
 from .statistics import Slope
 
 # Okabe and Ito's colours in an order whose neighbours differ in grey as well; markers
@@ -25,13 +27,17 @@ COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#009E73", "#E69F00", "#000000", "#5
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 SEQUENTIAL = "cividis"
+# A phone shows a panel 358 CSS pixels wide: its smallest text is then 9 of them high.
+PANEL = (4.8, 3.2)  # inches
+SMALLEST = 9  # points
+SLOT = 3.4  # inches: the width of one panel of several
 
 
 def use_style() -> None:
     """Set the style of the book: opaque, readable in grey and to the colour-blind."""
     mpl.rcParams.update(
         {
-            "figure.figsize": (6.4, 3.8),
+            "figure.figsize": PANEL,
             "figure.dpi": 110,
             "figure.constrained_layout.use": True,
             "figure.facecolor": "white",
@@ -44,13 +50,45 @@ def use_style() -> None:
             "axes.grid": True,
             "axes.formatter.min_exponent": 2,  # 0.6, not 6 x 10^-1, on short log axes
             "grid.alpha": 0.3,
-            "font.size": 11,
+            "font.size": SMALLEST + 1,
+            "axes.titlesize": SMALLEST + 1,
+            "xtick.labelsize": SMALLEST,
+            "ytick.labelsize": SMALLEST,
+            "legend.fontsize": SMALLEST,
             "legend.frameon": False,
-            "legend.fontsize": 10,
             "lines.markersize": 5,
             "image.cmap": SEQUENTIAL,
         }
     )
+    _show_whole_figures()
+
+
+def _show_whole_figures() -> None:
+    """Notebooks cut figures to their ink: then no panel has the width of its slot."""
+    shell = (ipython := sys.modules.get("IPython")) and ipython.get_ipython()
+    if shell:
+        from matplotlib_inline.config import InlineBackend
+
+        backend = InlineBackend.instance(parent=shell)
+        backend.print_figure_kwargs = {"bbox_inches": None}
+
+
+def panels(
+    columns: int, rows: int = 1, *, height: float = 3.2
+) -> tuple[Figure, np.ndarray]:
+    """A figure of panels in slots of one width, and its axes, `(columns,)` or
+    `(rows, columns)`.
+
+    What belongs to a panel, its colour bar and legend too, stays in its slot: on a
+    narrow page the columns stand one below the other (image class `panels-COLUMNS`).
+    """
+    require_whole(columns=columns, rows=rows)
+    require_within("(0, inf)", height=height)
+    figure = plt.figure(figsize=(SLOT * columns, height * rows))
+    slots = figure.subfigures(1, columns, wspace=0)
+    axes = [slot.subplots(rows, 1, squeeze=False)[:, 0] for slot in np.ravel(slots)]
+    grid = np.stack(axes, axis=1)
+    return figure, grid[0] if rows == 1 else grid
 
 
 def rate(

@@ -31,7 +31,7 @@ class Slope(Interval):
 
     intercept: float
     window: tuple[float, float]
-    halves: "tuple[Slope, Slope] | None" = None
+    halves: "tuple[Slope, ...]" = ()
 
     def line(self, x: ArrayLike) -> np.ndarray:
         """The fitted power law at positive `x`."""
