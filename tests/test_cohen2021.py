@@ -249,6 +249,18 @@ def test_one_path_serves_all_depths():
     np.testing.assert_allclose(trend._gap([0 * path], [path]), 1.0)
 
 
+def test_controls_of_a_path_are_its_chord_and_its_parabola():
+    """A path whose layers are a straight line in depth-time is its own "line"."""
+    s = np.linspace(0, 1, 41)
+    curved = np.stack([s**2 - 3 * s, 2 * s + s**2])[..., None]  # seeds, nodes, entries
+    np.testing.assert_allclose(trend._control(curved, "line"), curved, atol=1e-12)
+    chord = trend._control(curved, "mean")
+    np.testing.assert_allclose(chord[..., 0], [-2 * s, 3 * s], atol=1e-12)
+    np.testing.assert_array_equal(trend._control(curved, "another seed"), curved[::-1])
+    cubic = (s**3)[None, :, None]
+    assert np.abs(trend._control(cubic, "line") - cubic).max() > 0.01
+
+
 def test_a_trend_of_its_own_layers_changes_nothing(promoting):
     """Averaged over one depth, on its own grid, the trend is the weights."""
     found = experiments.run(
