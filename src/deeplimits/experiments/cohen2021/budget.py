@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -122,7 +123,7 @@ def _row(config: Budget, point: Point, key: PRNGKeyArray, seeds):
     at = first_below(run.losses, config.loss)
     chosen = np.where(np.isnan(at), 0, at).astype(int)
     seed = np.arange(config.seeds)
-    found = {"step_at_loss": ("seed", at)}
+    found: dict[str, Any] = {"step_at_loss": ("seed", at)}
     for name, values in run.records.items():
         read = np.where(np.isnan(at), np.nan, values[seed, chosen])
         found[f"{name}_at_loss"] = ("seed", read)
@@ -153,7 +154,7 @@ def first_below(
 
 @functools.cache  # the same function again is compiled once
 def _loss_of_a_batch(size: int):
-    def loss(model: ResNet, data, key: PRNGKeyArray) -> Array:
+    def loss(model: ResNet, data, key) -> Array:
         x, y = data
         chosen = jr.choice(key, x.shape[0], (size,), replace=False)
         return mean_square_entry(model, (x[chosen], y[chosen]))
