@@ -15,6 +15,7 @@ from conftest import assert_mean
 from deeplimits import datasets, experiments, statistics
 from deeplimits.continuous import OneLayerSDE, linear_flow
 from deeplimits.experiments.cohen2021 import (
+    budget,
     convolution,
     defect,
     limits,
@@ -248,6 +249,18 @@ def test_one_path_serves_all_depths():
     np.testing.assert_allclose(trend._gap([0 * path], [path]), 1.0)
 
 
+def test_controls_of_a_path_are_its_chord_and_its_parabola():
+    """A path whose layers are a straight line in depth-time is its own "line"."""
+    s = np.linspace(0, 1, 41)
+    curved = np.stack([s**2 - 3 * s, 2 * s + s**2])[..., None]  # seeds, nodes, entries
+    np.testing.assert_allclose(trend._control(curved, "line"), curved, atol=1e-12)
+    chord = trend._control(curved, "mean")
+    np.testing.assert_allclose(chord[..., 0], [-2 * s, 3 * s], atol=1e-12)
+    np.testing.assert_array_equal(trend._control(curved, "another seed"), curved[::-1])
+    cubic = (s**3)[None, :, None]
+    assert np.abs(trend._control(cubic, "line") - cubic).max() > 0.01
+
+
 def test_a_trend_of_its_own_layers_changes_nothing(promoting):
     """Averaged over one depth, on its own grid, the trend is the weights."""
     found = experiments.run(
@@ -326,6 +339,48 @@ def test_mnist_trains_where_it_is(monkeypatch, promoting):
     monkeypatch.setattr(datasets, "mnist", missing)
     with pytest.raises(ValueError, match="MNIST is not here"):
         experiments.run("cohen2021/relu-mnist", "smoke", key=jr.key(1))
+
+
+def at_a_budget(**changes):
+    return experiments.run(
+        "cohen2021/tanh-budget", "smoke", key=jr.key(21), depths=(6,), **changes
+    ).isel(depth=0)
+
+
+def test_a_network_on_its_way_is_one_of_a_smaller_budget(promoting):
+    """At a constant rate; a rate that decays by the end decays sooner."""
+    cases = ((1e-2, 1.0), (1e-2, 1e-2))
+    long, short = (at_a_budget(cases=cases, steps=steps) for steps in (16, 8))
+    assert long["case"].values.tolist() == ["0.01", "0.01 to 0.0001"]
+    for name in ("delta", "max_A", "increment_A", "noise_share", "loss"):
+        constant, decayed = (
+            np.abs(long[name].isel(step=1) - short[name].isel(step=1)).sel(case=case)
+            for case in long["case"]
+        )
+        assert float(constant.max()) < 1e-12, name
+        assert name == "loss" or float(decayed.min()) > 1e-12, name
+
+
+def test_a_network_is_read_where_its_loss_is_first_small(promoting):
+    every = at_a_budget(every=1, loss=np.inf)
+    # eight batches are the least that there is a mean of
+    assert (every["step_at_loss"] == 8).all()
+    for name in ("delta", "max_A", "increment_A"):
+        then = every[name].sel(step=8)
+        np.testing.assert_array_equal(every[f"{name}_at_loss"], then, err_msg=name)
+    never = at_a_budget(loss=0.0)
+    assert np.isnan(never["step_at_loss"]).all()
+    assert np.isnan(never["max_A_at_loss"]).all()
+
+
+def test_the_first_mean_of_eight_below_the_rule():
+    losses = np.full((3, 40), 2.0)
+    losses[0, 20:] = 0.5  # the mean is 1.0625 after 25 of the steps, 0.875 after 26
+    losses[1, 10] = -5.0  # one is enough: 1.125 from 11 steps on
+    assert budget.first_below(losses, 1.0)[[0, 2]] == pytest.approx(
+        [26, np.nan], nan_ok=True
+    )
+    assert budget.first_below(losses, 1.2)[1] == 11
 
 
 DEPTHS = np.array([4, 8, 16, 32, 64, 128, 256])
@@ -510,6 +565,11 @@ def test_spectral_norms_are_those_of_the_periodic_map():
         (lambda: trend.Trend(windows=((),)), "windows must hold some of the depths"),
         (lambda: trend.Trend(windows=(256,)), "windows must hold some of the depths"),
         (lambda: trend.Trend(beta=np.nan), r"beta must lie in \[0, 1\]"),
+        (lambda: budget.Budget(cases=()), "at least one case"),
+        (lambda: budget.Budget(cases=((0.1, 0.0),)), r"left must lie in \(0, 1\]"),
+        (lambda: budget.Budget(steps=100), "steps must be a multiple of every: got 10"),
+        (lambda: budget.Budget(steps=4, every=4), "steps must be at least 8"),
+        (lambda: budget.Budget(delta="layer"), "unknown delta 'layer'; known: shared"),
         (lambda: defect.Shuffling(rows=("cards",)), "unknown shuffling 'cards'"),
         (lambda: defect.Shuffling(counted=0), "counted must be positive"),
         (lambda: defect.Shuffling(batch=2000), "between 1 and 1024"),

@@ -37,7 +37,7 @@ class Limits:
     depths: tuple[int, ...] = (16, 32, 64, 128, 256)
     finest: int = 4096
     draws: int = 1024
-    ode_depths: tuple[int, ...] = (256, 1024, 4096, 16384)
+    ode_depths: tuple[int, ...] = tuple(2**n for n in range(8, 15))
     ode_draws: int = 16
     alpha: float = 0.7
     width: int = 4
@@ -66,6 +66,7 @@ class Limits:
     "cohen2021/limits",
     "rates of convergence to the SDE, with its correction, and to the linear ODE",
     Limits(),
+    book={"depths": (16, 64, 256), "draws": 128, "ode_depths": (256, 1024, 4096)},
     smoke={
         "depths": (4, 8, 16),
         "finest": 64,

@@ -19,9 +19,11 @@ from ..runner import Point, Runner
 from .runs import TINY, AbstractTraining, Seeds, require_training, shared_seeds, trained
 from .setting import WIDTHS, layers, sized, smoothed
 
-__all__ = ["Trend", "shared_trend"]
+__all__ = ["CONTROLS", "Trend", "path_controls", "shared_trend"]
 
 _PARTS = ("weight", "bias")
+# What stands in the place of the shared path; its mean over depth-time is the chord.
+CONTROLS = ("path", "mean", "line", "another seed")
 _SCALARS = ("train_loss", "moving_loss", "sign_loss", "positive", "epochs")
 
 
@@ -75,6 +77,22 @@ def shared_trend(config: Trend, run: Runner) -> xr.Dataset:
     )
 
 
+def path_controls(config: Trend, run: Runner) -> xr.Dataset:
+    r"""Training loss with what is poorer than the shared path in its place: layers that
+    are its mean over depth, layers that are its best straight line in depth-time, and
+    the path of another seed.
+    """
+    depths = {"depth": config.depths}
+    own = run.each("trained", depths, _fitted, shared=shared_seeds)
+    compare = functools.partial(_against_controls, own)
+    poorer = run.each("controls", depths, compare, shared=shared_seeds)
+    return xr.merge([own[["train_loss"]], poorer]).assign_coords(
+        seed=np.arange(config.seeds),
+        window=[f"{min(w)} to {max(w)}" for w in config.windows],
+        control=list(CONTROLS),
+    )
+
+
 _SIZES = {
     "book": {"depths": (64, 128, 256, 512), "windows": ((128, 256, 512),)},
     "smoke": {**TINY, "epochs": 2, "windows": ((8, 16),), "bins": 8},
@@ -102,6 +120,18 @@ tanh_trend_slow = experiment(
     Trend(**_SLOW, beta=0.45),
     **_SIZES,
 )(shared_trend)
+
+tanh_path = experiment(
+    "cohen2021/tanh-path",
+    "as tanh-trend-slow: poorer paths in the place of the shared one",
+    Trend(
+        **_SLOW,
+        beta=0.45,
+        depths=(128, 256, 322, 406, 512, 1024, 2048, 4096),
+        windows=((256, 322, 406, 512),),
+    ),
+    **_SIZES,
+)(path_controls)
 
 relu_trend = experiment(
     "cohen2021/relu-trend",
@@ -156,19 +186,57 @@ def _against_shared(
 ):
     """The networks of one depth with the trend of each window in place of theirs."""
     depth = point["depth"]
-    here = own.sel(depth=depth)
-    paths = [here[name].values for name in _PARTS]
-    steps = here["steps"].values[:, :depth]  # deeper networks have more
+    paths = [own.sel(depth=depth)[name].values for name in _PARTS]
     losses, gaps = [], []
     for window in config.windows:
-        there = own.sel(depth=list(window))
-        means = [there[name].values.mean(0) for name in _PARTS]
-        arrays = [_layers(config, mean, depth) for mean in means]
-        arrays = [a.astype(seeds["x"].dtype) for a in (*arrays, steps)]
-        losses.append(_losses(config, *arrays, (seeds["x"], seeds["y"])))
+        means = _means(own, window)
+        losses.append(_losses_along(means, own, config, depth, seeds))
         gaps.append(_gap(paths, means))
     found = {"shared_loss": losses, "gap": gaps}
     return {n: (("seed", "window"), np.stack(a, axis=1)) for n, a in found.items()}
+
+
+def _against_controls(
+    own: xr.Dataset, config: Trend, point: Point, key: PRNGKeyArray, seeds
+):
+    """The networks of one depth with each control of each window in place of theirs."""
+
+    def losses(window, control):
+        paths = [_control(path, control) for path in _means(own, window)]
+        return _losses_along(paths, own, config, point["depth"], seeds)
+
+    found = [[losses(w, control) for control in CONTROLS] for w in config.windows]
+    return {"loss": (("window", "control", "seed"), np.array(found))}
+
+
+def _means(own: xr.Dataset, window: tuple[int, ...]) -> list[np.ndarray]:
+    """The paths that the networks of these depths share."""
+    there = own.sel(depth=list(window))
+    return [there[name].values.mean(0) for name in _PARTS]
+
+
+def _control(path: np.ndarray, control: str) -> np.ndarray:
+    """What stands for the path, one a seed; see `CONTROLS`."""
+    if control == "path":
+        return path
+    if control == "another seed":
+        return np.roll(path, 1, axis=0)
+    steps = np.diff(path, axis=1)
+    s = np.arange(steps.shape[1]) - (steps.shape[1] - 1) / 2
+    s = s.reshape(-1, *(1,) * (steps.ndim - 2))
+    line = np.mean(steps, axis=1, keepdims=True) * np.ones_like(s)
+    if control == "line":
+        slope = np.sum(s * steps, axis=1, keepdims=True) / np.sum(s**2)
+        line = line + slope * s
+    return np.concatenate([path[:, :1], path[:, :1] + np.cumsum(line, axis=1)], axis=1)
+
+
+def _losses_along(paths, own: xr.Dataset, config: Trend, depth: int, seeds):
+    """The losses of the networks of one depth whose layers follow these paths."""
+    steps = own.sel(depth=depth)["steps"].values[:, :depth]  # deeper networks have more
+    arrays = [*(_layers(config, path, depth) for path in paths), steps]
+    arrays = [a.astype(seeds["x"].dtype) for a in arrays]
+    return np.asarray(_losses(config, *arrays, (seeds["x"], seeds["y"])))
 
 
 def _resampled(values: np.ndarray, intervals: int) -> np.ndarray:
