@@ -1,12 +1,9 @@
 """The figures' functions: what they draw, and that the style is readable in grey."""
 
-import io
-
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from PIL import Image
 
 from deeplimits import plots, statistics
 
@@ -93,17 +90,6 @@ def test_maps_and_grids(ax):
     rows, columns = ax.collections[before:]
     assert len(rows.get_segments()) == 4
     assert len(columns.get_segments()) == 3
-
-
-def test_a_gif_has_a_frame_for_each_drawing_and_repeats(ax):
-    def draw(frame):
-        ax.clear()
-        ax.plot([0, 1], [0, frame])
-
-    gif = plots.looping_gif(ax.figure, draw, [0, 1, 2], fps=10)
-    image = Image.open(io.BytesIO(gif))
-    assert (image.n_frames, image.info["loop"], image.info["duration"]) == (3, 0, 100)
-    assert not plt.fignum_exists(ax.figure.number)
 
 
 @pytest.mark.parametrize("rows", [1, 2])

@@ -1,8 +1,6 @@
 """One style for every figure; functions that take `ax` and data and return `ax`."""
 
-import io
 import sys
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import matplotlib as mpl
@@ -10,13 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from .checks import require_whole, require_within
 from .statistics import Slope
@@ -198,28 +194,3 @@ def show_legend(ax: Axes, **options) -> Axes:
     """A legend beside the axes, where it hides no data."""
     ax.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} | options))
     return ax
-
-
-def looping_gif(
-    figure: Figure,
-    draw: Callable[[int], None],
-    frames: Iterable[int],
-    *,
-    fps: int = 8,
-    colours: int = 16,
-) -> bytes:
-    """The bytes of a GIF that shows `figure` after `draw(frame)`, frame by frame.
-
-    Few colours keep line drawings small enough to stand in a page. Closes the figure.
-    """
-    canvas, images = FigureCanvasAgg(figure), []
-    for frame in frames:
-        draw(frame)
-        canvas.draw()
-        image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-        images.append(image.quantize(colours, dither=Image.Dither.NONE))
-    plt.close(figure)
-    file = io.BytesIO()
-    options = {"save_all": True, "loop": 0, "duration": 1000 // fps}
-    images[0].save(file, "GIF", append_images=images[1:], **options)
-    return file.getvalue()
