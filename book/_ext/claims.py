@@ -146,7 +146,7 @@ class ClaimsSummary(SphinxDirective):
         rows = [cells(_source(paper), [paper]) for paper in papers]
         rows.append(cells("all", papers))
         marks = [f"{MARKS[verdict]} {verdict}" for verdict in ledger.VERDICTS]
-        box = table(self, ("paper", *marks, "all"), rows, (40, 12, 12, 12, 12, 12))
+        box = table(self, ("paper", *marks, "all"), rows, (28, 12, 12, 16, 20, 12))
         return [box, nodes.container(classes=["claims-filter"])]
 
 
