@@ -18,6 +18,7 @@ from ...checks import (
     require_known,
     require_multiple,
     require_positive,
+    require_room,
     require_within,
 )
 from ...losses import mean_square_entry
@@ -59,6 +60,7 @@ class Budget(AbstractTraining):
         require_positive(self, "steps", "every")
         require_at_least(AVERAGED, self, "steps")
         require_multiple(self, "steps", "every")
+        require_room(8 * self.seeds * self.steps)  # the losses
         if not self.cases:
             raise ValueError("choose at least one case.")
         for rate, left in self.cases:
