@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, PRNGKeyArray
 
-from ...checks import require_positive
+from ...checks import require_positive, require_room
 from ..registry import experiment
 from ..runner import Point, Runner
 from . import digits, setting
@@ -35,6 +35,7 @@ class TrainedDrift:
         require_positive(self, "depths", "seeds")
         for depth in self.depths:
             self.at(depth)
+        require_room(8 * self.seeds * max(self.depths))
 
     def at(self, depth: int) -> TrainedWeights:
         """The configuration of one depth; it refuses what cannot be trained."""

@@ -95,6 +95,7 @@ class Generator:
             raise ValueError(f"every Hurst index must be below 1: got {self.hursts}.")
         layer = 8 * self.width**2 + 2 * len(self.betas) * self.points * self.width
         require_room(8 * self.depth * layer)
+        require_room(8 * self.networks * self.width * self.inputs)
 
 
 @experiment(
