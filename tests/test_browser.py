@@ -67,7 +67,7 @@ Array.from(
 """
 
 
-# What scrolls sideways, and does not show that it does: no shade, or opaque rows over it.
+# What scrolls sideways and does not show it: no shade, or opaque rows over it.
 UNSHADED = """
 Array.from(document.querySelectorAll("article *")).filter((node) => {
   const style = getComputedStyle(node);
