@@ -65,8 +65,8 @@ def problem(claim: ledger.Claim, history: History) -> str | None:
     if history.git("cat-file", "-e", f"{commit}^{{commit}}") is None:
         return f"{claim.id}: there is no commit {commit}."
     entry, new = history.entries(commit).get(claim.id), claim.expected
-    old = entry and ledger.as_range(claim.id, entry["expected"])
-    if not entry or not new or (old.low, old.high) != (new.low, new.high):
+    old = ledger.as_range(claim.id, entry["expected"]) if entry else None
+    if not entry or not old or not new or (old.low, old.high) != (new.low, new.high):
         return f"{claim.id}: commit {commit} has another range, or none."
     if entry["verdict"] not in OPEN:
         return f"{claim.id}: commit {commit} has a verdict already: {entry['verdict']}."
