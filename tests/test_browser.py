@@ -67,10 +67,23 @@ Array.from(
 """
 
 
-# Displays that are cut off at the right: what does not fit must at least scroll.
+# What scrolls sideways and does not show it: no shade, or opaque rows over it.
+UNSHADED = """
+Array.from(document.querySelectorAll("article *")).filter((node) => {
+  const style = getComputedStyle(node);
+  const scrolls = ["auto", "scroll"].includes(style.overflowX);
+  const rows = Array.from(node.querySelectorAll("thead, tbody, tr, th, td"));
+  const opaque = rows.some(
+    (row) => getComputedStyle(row).backgroundColor.startsWith("rgb("));
+  return scrolls && node.clientWidth + 2 < node.scrollWidth &&
+    (opaque || !style.backgroundAttachment.includes("local"));
+}).map((node) => node.className || node.tagName)
+"""
+# Formulas that are cut off at the right; of the boxes in one another one scrolls.
 WIDE = """
-Array.from(document.querySelectorAll("article div.math")).filter(
-  (node) => node.offsetParent && node.clientWidth + 2 < node.scrollWidth
+Array.from(document.querySelectorAll("article .math, article mjx-container")).filter(
+  (node) => node.offsetParent && 1 < node.clientWidth &&
+    node.clientWidth + 2 < node.scrollWidth
 ).map((node) => `${node.scrollWidth} px: ${node.textContent.trim().slice(0, 80)}`)
 """
 OPEN_ALL = """
@@ -213,6 +226,7 @@ def test_formulas_are_whole_and_figures_legible_on_a_phone(visit, path):
 def test_the_page_fits_a_phone(visit, path):
     seen = visit(path, **PHONE)
     assert seen.width() == 390
+    assert seen.page.evaluate(UNSHADED) == []
     assert seen.clipped() == []
     seen.page.set_viewport_size({"width": 320, "height": 640})  # WCAG 1.4.10
     assert seen.width() == 320

@@ -125,7 +125,6 @@ def test_undecided_is_a_verdict_that_follows_like_the_others(book):
         ([CLAIM], [], "rate: 0 measurements, one is needed."),
         ([CLAIM], [measured("rate", -1, -1.3, -0.9)], "is undecided"),
         ([CLAIM], [measured("rate", -0.5, -0.6, -0.4)], "is differs"),
-        ([CLAIM], 2 * [measured("rate", -1, -1, -1)], "2 measurements"),
         ([], [measured("rate", -1, -1, -1)], "claims.yml has no such claim"),
         ([CLAIM | OPEN], [measured("rate", -1, -1, -1)], "not attempted, yet measured"),
         ([CLAIM | {"source": "x"}], [measured("rate", -1, -1, -1)], "source says x"),
@@ -138,6 +137,25 @@ def test_what_does_not_fit_together_is_named(book, claims, outputs, message):
     text, ok = ledger.report(root)
     assert not ok
     assert problem in text
+
+
+def test_a_claim_is_measured_on_one_page(book):
+    root = book([CLAIM], [measured("rate", -1, -1, -1)])
+    folder = root / "book"
+    (folder / "other.ipynb").write_text((folder / "euler.ipynb").read_text())
+    assert "rate: 2 measurements, one is needed." in ledger.check(root)
+
+
+@pytest.mark.parametrize(
+    "first", [output("rate", -7.0), measured("rate", -7.0, -7.0, -7.0)]
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_name_stands_for_one_thing(book, first, order):
+    """The last of two would be taken for both."""
+    root = book([CLAIM], [first, measured("rate", -1, -1, -1)][::order])
+    text, ok = ledger.report(root)
+    assert not ok
+    assert "rate is recorded twice" in text
 
 
 def test_a_claim_not_attempted_needs_no_measurement(book):

@@ -67,12 +67,16 @@ def test_shades_grow_lighter():
 
 
 def test_profiles_have_the_colours_of_their_bar(ax):
-    times = [0, 1, 10]
+    times = [0, 1000, 10000]
     plots.depth_profile(ax, np.arange(12.0).reshape(3, 4), times)
-    bar = ax.collections, ax.figure.axes[1]._colorbar.mappable
+    beside = ax.figure.axes[1]
     np.testing.assert_array_equal(
-        [line.get_color() for line in ax.lines], bar[1].to_rgba(times)
+        [line.get_color() for line in ax.lines],
+        beside._colorbar.mappable.to_rgba(times),
     )
+    ax.figure.draw_without_rendering()
+    labels = [text.get_text() for text in beside.get_yticklabels()]
+    assert labels[-1] == "10,000"
     with pytest.raises(ValueError, match="zip"):
         plots.depth_profile(ax, np.ones((3, 4)), [0, 1])
 

@@ -62,7 +62,7 @@ def book(tmp_path):
 
 
 def test_a_range_that_was_written_first_is_registered(book):
-    book.write("after")
+    book.write("after", verdict="undecided")
     before = book.commit()
     book.write(before)
     assert registered.problems(book.root) == []  # nothing is measured yet
@@ -72,12 +72,23 @@ def test_a_range_that_was_written_first_is_registered(book):
 
 
 def test_a_range_that_came_with_its_number_is_not(book):
-    book.write("after")
+    book.write("after", verdict="undecided")
     book.measure()
     late = book.commit()
     book.write(late)
     [line] = registered.problems(book.root)
     assert f"{late} is not before {late}" in line
+
+
+def test_a_range_that_came_with_its_verdict_is_not(book):
+    """The record may be younger than the archive that it reads."""
+    book.write("after")
+    known = book.commit()
+    book.write(known)
+    book.measure()
+    book.commit()
+    [line] = registered.problems(book.root)
+    assert f"{known} has a verdict already: agrees" in line
 
 
 def test_a_range_that_was_changed_since_is_not(book):

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from conftest import require
 
+from deeplimits import ledger
+
 ROOT = Path(__file__).resolve().parents[1]
 TOP = """\
 README.md LICENSE LICENSE-text CHANGELOG.md CITATION.cff CONTRIBUTING.md Makefile
@@ -115,6 +117,21 @@ def test_the_readmes_picture_exists_and_is_described(readme):
     [(alt, path)] = re.findall(r"!\[([^]]*)\]\(([^)]+)\)", readme, re.DOTALL)
     assert (ROOT / path).is_file()
     assert len(alt) > 40
+
+
+def test_the_readmes_number_is_that_of_the_record(readme):
+    slope = ledger.values(ROOT / "book" / "euler.ipynb")["slope"]
+    assert f"the exponent {slope:.2f}.".replace("-", "−") in readme
+
+
+def test_the_readme_has_the_chapters_of_the_title_page(readme):
+    """Number, question and length, word by word."""
+    plan = (ROOT / "book" / "intro.md").read_text().splitlines()
+    rows = [line.split(" | ") for line in plan if line.endswith("| ready |")]
+    ready = {(row[0].strip("| "), row[2], row[4]) for row in rows}
+    lines = [line.strip("| ").split(" | ") for line in readme.splitlines()]
+    chapters = [line for line in lines if len(line) == 4 and line[0].isdigit()]
+    assert ready == {(row[0], row[2], row[3]) for row in chapters} != set()
 
 
 def test_the_readmes_links_lead_somewhere(readme):

@@ -2,8 +2,10 @@
 
     python tools/registered.py        what does not hold, a line each
 
-A claim whose `registered` names a commit says that this commit wrote its range, and
-that it came before the commit that first measured the claim in an executed record.
+A claim whose `registered` names a commit says that this commit wrote its range, while
+the claim had no verdict yet, and that it came before the commit that first measured the
+claim in an executed record. (Archived results may be older than the record that reads
+them: so a verdict in the entry gives away that a number was known.)
 """
 
 import subprocess
@@ -15,6 +17,7 @@ import yaml
 from deeplimits import ledger
 
 ROOT = Path(__file__).resolve().parents[1]
+OPEN = ("undecided", "not attempted")  # what an entry says before there is a number
 
 
 class History:
@@ -35,15 +38,11 @@ class History:
             "false"
         )
 
-    def ranges(self, commit: str) -> dict[str, ledger.Expected]:
-        """The ranges that the ledger had at a commit, by claim."""
+    def entries(self, commit: str) -> dict[str, dict]:
+        """The entries with a range that the ledger had at a commit, by claim."""
         text = self.git("show", f"{commit}:book/claims.yml")
         entries = (yaml.safe_load(text) if text else None) or []
-        return {
-            entry["id"]: ledger.as_range(entry["id"], entry["expected"])
-            for entry in entries
-            if entry.get("expected")
-        }
+        return {entry["id"]: entry for entry in entries if entry.get("expected")}
 
     def measured(self, claim: str) -> str | None:
         """The first commit with a measurement of the claim in a record."""
@@ -65,9 +64,12 @@ def problem(claim: ledger.Claim, history: History) -> str | None:
         return None
     if history.git("cat-file", "-e", f"{commit}^{{commit}}") is None:
         return f"{claim.id}: there is no commit {commit}."
-    old, new = history.ranges(commit).get(claim.id), claim.expected
-    if old is None or new is None or (old.low, old.high) != (new.low, new.high):
+    entry, new = history.entries(commit).get(claim.id), claim.expected
+    old = ledger.as_range(claim.id, entry["expected"]) if entry else None
+    if not entry or not old or not new or (old.low, old.high) != (new.low, new.high):
         return f"{claim.id}: commit {commit} has another range, or none."
+    if entry["verdict"] not in OPEN:
+        return f"{claim.id}: commit {commit} has a verdict already: {entry['verdict']}."
     first = history.measured(claim.id)
     if first is not None and not history.precedes(commit, first):
         return f"{claim.id}: {commit} is not before {first}, which measured it."

@@ -120,7 +120,9 @@ def _record(name: str, text: str, extra: Mapping[str, Any]) -> None:
 def glue(name: str, value: Any, *, digits: int = 4) -> None:
     """Leave a number (or a short text) in the record, for the prose to quote.
 
-    Of an `Interval` all parts at once: `name`, `name-low` and `name-high`.
+    Of an `Interval` all parts at once: `name`, `name-low` and `name-high`. Raises
+    `ValueError` for a number that is not finite. A name serves once in a record, and is
+    not that of a claim that the record measures: see `values`.
     """
     if isinstance(value, Interval):
         for suffix, number in zip(("", "-low", "-high"), value.numbers, strict=True):
@@ -133,7 +135,7 @@ def measure(claim: str, interval: Interval, *, digits: int = 4) -> None:
     """Leave the measurement of a claim in the record: an interval with its halves.
 
     Raises `ValueError` for a bare number. It needs bounds, and a word on what they are:
-    `intervals.hull` makes them.
+    `intervals.hull` makes them. Raises it for numbers that are not finite, too.
     """
     if not isinstance(interval, Interval):
         raise ValueError(f"measure({claim!r}): an Interval is needed, got {interval}.")
@@ -171,13 +173,19 @@ def _outputs(notebook: Path | Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def values(notebook: Path | Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that a record glued or measured, by name."""
+    """Everything that a record glued or measured, by name.
+
+    Raises `LedgerError` for a name that stands for two things: `glue` and `measure`
+    share their names.
+    """
     found = {}
     for output in _outputs(notebook):
         scrapbook = output.get("metadata", {}).get("scrapbook", {})
         if scrapbook.get("mime_prefix") == PREFIX:
+            if (name := scrapbook["name"]) in found:
+                raise LedgerError(f"{name} is recorded twice")
             text = "".join(output["data"][PREFIX + "text/plain"])
-            found[scrapbook["name"]] = ast.literal_eval(text)
+            found[name] = ast.literal_eval(text)
     return found
 
 

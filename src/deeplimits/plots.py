@@ -108,16 +108,15 @@ def rate(
     centre = np.exp(np.log(rows).mean(0))
     if slope is not None:
         label = f"{label or 'measured'}: slope {slope.value:.2f}"
-        halves = slope.halves or ()
-        if halves:
-            label += " ({:.2f}, {:.2f})".format(*(half.value for half in halves))
+        if slope.halves:
+            label += " ({:.2f}, {:.2f})".format(*(half.value for half in slope.halves))
     [points] = ax.loglog(x, centre, label=label, **({"linestyle": "none"} | style))
     colour = points.get_color()
     if len(rows) > 1:
         ax.fill_between(x, rows.min(0), rows.max(0), color=colour, alpha=0.2, lw=0)
     if slope is not None:
         ax.loglog(x, slope.line(x), color=colour, marker="none", linestyle="-", lw=1)
-        for half in halves:
+        for half in slope.halves:
             ends, named = np.asarray(half.window), _once(ax, "halves (in brackets)")
             ax.loglog(ends, half.line(ends), "k--", marker="none", lw=0.7, label=named)
     if predicted is not None:
@@ -138,7 +137,11 @@ def shades(count: int) -> np.ndarray:
 
 
 def depth_profile(ax: Axes, values: ArrayLike, times: ArrayLike, **style) -> Axes:
-    """One weight against depth-time $s$, one line a training time, lighter = later."""
+    """One weight against depth-time $s$, one line a training time, lighter = later.
+
+    `values` has the shape `(times, depth)`. Raises `ValueError` where there are not as
+    many `times` as rows.
+    """
     values = np.asarray(values, float)
     s = np.arange(values.shape[1]) / values.shape[1]
     options: dict[str, Any] = {"marker": "none", "linestyle": "-"} | style
@@ -148,7 +151,7 @@ def depth_profile(ax: Axes, values: ArrayLike, times: ArrayLike, **style) -> Axe
     for row, colour in zip(values, ramp(norm(times)), strict=True):
         ax.plot(s, row, color=colour, **options)
     mappable = ScalarMappable(norm, ramp)
-    ax.figure.colorbar(mappable, ax=ax, label="iteration")
+    ax.figure.colorbar(mappable, ax=ax, label="iteration", format="{x:,.0f}")
     ax.set_xlabel("depth-time $s = k/L$")
     return ax
 
