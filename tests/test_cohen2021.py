@@ -26,6 +26,7 @@ from deeplimits.experiments.cohen2021 import (
     shuffling,
     trend,
 )
+from deeplimits.experiments.runner import Point
 from deeplimits.losses import mean_square_entry
 from deeplimits.residual import OneLayer, ResNet
 
@@ -267,14 +268,18 @@ def test_a_trend_of_its_own_layers_changes_nothing(promoting):
         "cohen2021/relu-trend",
         "smoke",
         key=jr.key(16),
-        depths=(8,),
-        windows=((8,),),
+        depths=(4, 8),
+        windows=((4,), (8,)),
         bins=8,
     )
-    shared = found["shared_loss"].isel(window=0)
-    np.testing.assert_allclose(shared, found["train_loss"], rtol=1e-5)
-    np.testing.assert_allclose(found["gap"], 0, atol=1e-12)
-    assert not np.allclose(found["moving_loss"], found["train_loss"], rtol=1e-4)
+    for window, depth in enumerate((4, 8)):
+        own = found.sel(depth=depth)
+        shared = own["shared_loss"].isel(window=window)
+        np.testing.assert_allclose(shared, own["train_loss"], rtol=1e-5)
+        np.testing.assert_allclose(own["gap"].isel(window=window), 0, atol=1e-12)
+        assert not np.allclose(own["moving_loss"], own["train_loss"], rtol=1e-4)
+        other = own["shared_loss"].isel(window=1 - window)
+        assert not np.allclose(other, own["train_loss"], rtol=1e-4)
 
 
 def test_a_killed_run_goes_on_at_the_depth_where_it_stopped(
@@ -304,6 +309,14 @@ def test_a_case_is_a_run_of_its_own(promoting):
     found = alone.run(robustness.case_config(config, config.cases[0]), key=jr.key(3))
     for name, values in table.data_vars.items():
         np.testing.assert_array_equal(values, found[name], err_msg=str(name))
+
+
+def test_a_case_without_a_loss_to_stop_at_takes_all_its_epochs(promoting):
+    """However little it improves: at this rate, not at all."""
+    case = ("tanh", "shared", "adam", 1e-30, 0.0, 7)
+    preset = {"cases": (case,), "depths": (4,)}
+    found = experiments.run("cohen2021/robustness", "smoke", key=jr.key(23), **preset)
+    assert (found["epochs"] == 7).all()
 
 
 def test_what_is_kept_goes_on_from_what_the_depth_before_has_left(promoting):
@@ -371,6 +384,24 @@ def test_a_network_is_read_where_its_loss_is_first_small(promoting):
     never = at_a_budget(loss=0.0)
     assert np.isnan(never["step_at_loss"]).all()
     assert np.isnan(never["max_A_at_loss"]).all()
+
+
+def test_a_loss_is_the_mean_since_the_record_before(promoting):
+    every, some = (at_a_budget(every=every)["loss"] for every in (1, 8))
+    since = every.isel(step=slice(1, None)).values.reshape(1, 2, 2, 8).mean(-1)
+    np.testing.assert_allclose(some.isel(step=slice(1, None)), since, rtol=1e-5)
+    np.testing.assert_array_equal(some.isel(step=0), every.isel(step=0))
+
+
+def test_each_seed_draws_batches_of_its_own(promoting):
+    """Seeds of one start and one set of data part all the same."""
+    config = experiments.find("cohen2021/tanh-budget").preset("smoke")
+    point = Point({"case": budget.label(config.cases[0]), "depth": 4})
+    seeds = runs.shared_seeds(config, point, jr.key(24))
+    same = {name: jnp.stack([a[0], a[0]]) for name, a in seeds.items()}
+    found = budget._row(config, point, jr.key(25), same)
+    first, second = found["loss"][1]
+    assert (first[1:] != second[1:]).all()
 
 
 def test_the_first_mean_of_eight_below_the_rule():
@@ -491,6 +522,30 @@ def test_without_noise_everything_tends_to_the_linear_flow():
         term = joined @ term / n
         total = total + term
     np.testing.assert_allclose(expected, total[:3], rtol=1e-10)
+
+
+def test_networks_come_near_their_limits_as_fast_as_predicted(promoting):
+    """Mean squares: 1/L for the SDE, and none without the correction; for the linear
+    equation without noise L^(-2 beta), for tanh L^(-4 beta)."""
+    found = experiments.run(
+        "cohen2021/limits",
+        "smoke",
+        key=jr.key(26),
+        depths=(16, 32, 64),
+        finest=1024,
+        draws=64,
+        ode_depths=(256, 512, 1024),
+        ode_draws=1,
+    )
+    means = found["sde"].mean("draw")
+    slopes = [statistics.loglog_slope(found["depth"], row).value for row in means]
+    assert slopes[::2] == pytest.approx([-1, -1], abs=0.25)
+    assert slopes[1] > -0.7
+    for name, slope in (("softplus", -0.6), ("tanh", -1.2)):
+        rate = statistics.loglog_slope(
+            found["ode_depth"], found["ode"].sel(network=name, ode_draw=0)
+        )
+        assert rate.value == pytest.approx(slope, abs=0.03), name
 
 
 def test_spectral_norms_are_those_of_the_periodic_map():
