@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, SupportsFloat
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from scipy import optimize, sparse, spatial, stats
 
 from ..checks import as_doubles, require_level, require_whole
@@ -39,13 +39,15 @@ def wasserstein(
     """
     require_pair(mu, nu, p, kinds=(Empirical, Histogram))
     if isinstance(mu, Histogram) or isinstance(nu, Histogram) or _dimension(mu) == 1:
-        return _line_cost(_on_line(mu), _on_line(nu), p) ** (1 / p)
+        return _line_cost(_quantiles(mu), _quantiles(nu), p) ** (1 / p)
     if len(mu.points) == len(nu.points) and mu.weights is None and nu.weights is None:
         return _assigned(mu, nu, p) ** (1 / p)
     return _programmed(mu, nu, p) ** (1 / p)
 
 
 def require_pair(mu: Any, nu: Any, p: Any, kinds: tuple = (Empirical,)) -> None:
+    """Raise `ValueError` for other than measures of these kinds in one space, and for
+    another $p$ than 1 or 2."""
     for name, measure in (("mu", mu), ("nu", nu)):
         if not isinstance(measure, kinds):
             known = " or ".join(kind.__name__ for kind in kinds)
@@ -73,28 +75,35 @@ class _Quantiles(NamedTuple):
     def at(self, cells: np.ndarray, heights: np.ndarray) -> np.ndarray:
         rise = self.right[cells] - self.left[cells]
         widths = self.cuts[cells + 1] - self.cuts[cells]
+        widths = np.where(widths > 0, widths, 1.0)  # of less than a rounding error
         return self.left[cells] + rise * (heights - self.cuts[cells]) / widths
 
 
-def _on_line(measure: Empirical | Histogram) -> _Quantiles:
-    masses = np.asarray(measure.masses, float)
+def _weights(measure: Empirical | Histogram) -> np.ndarray:
+    """In double precision, and with the sum 1."""
+    if isinstance(measure, Empirical) and measure.weights is None:
+        return np.full(len(measure.points), 1 / len(measure.points))
+    masses = as_doubles("masses", measure.masses)
+    return masses / masses.sum()
+
+
+def _quantiles(measure: Empirical | Histogram) -> _Quantiles:
     if isinstance(measure, Histogram):
-        edges = np.asarray(measure.edges, float)
-        return _quantiles(masses, edges[:-1], edges[1:])
-    return _atoms(masses, np.asarray(measure.points[:, 0], float))
+        edges, masses = as_doubles("edges", measure.edges), _weights(measure)
+        return _piecewise(masses, edges[:-1], edges[1:])
+    return _steps(_weights(measure), as_doubles("points", measure.points)[:, 0])
 
 
-def _atoms(masses: np.ndarray, points: np.ndarray) -> _Quantiles:
+def _steps(masses: np.ndarray, points: np.ndarray) -> _Quantiles:
     order = np.argsort(points)
-    return _quantiles(masses[order], points[order], points[order])
+    return _piecewise(masses[order], points[order], points[order])
 
 
-def _quantiles(masses: np.ndarray, left: np.ndarray, right: np.ndarray) -> _Quantiles:
-    kept = masses > 0
-    masses, left, right = masses[kept], left[kept], right[kept]
-    cuts = np.append(0.0, np.cumsum(masses) / masses.sum())
+def _piecewise(masses: np.ndarray, left: np.ndarray, right: np.ndarray) -> _Quantiles:
+    held = masses > 0
+    cuts = np.append(0.0, np.cumsum(masses[held]))
     cuts[-1] = 1.0
-    return _Quantiles(cuts, left, right)
+    return _Quantiles(cuts, left[held], right[held])
 
 
 def _line_cost(mu: _Quantiles, nu: _Quantiles, p: int) -> float:
@@ -142,14 +151,13 @@ def _programmed(mu: Empirical, nu: Empirical, p: int) -> float:
     costs = _costs(mu, nu, p)
     rows = sparse.kron(sparse.eye(n), np.ones((1, m)))
     columns = sparse.kron(np.ones((1, n)), sparse.eye(m))
-    a, b = (np.asarray(each.masses, float) for each in (mu, nu))
     tolerances = ("primal_feasibility_tolerance", "dual_feasibility_tolerance")
     # The last column follows from the others. Tolerances are absolute: hence masses
     # about 1, which are given back at the end.
     found = optimize.linprog(
         costs.ravel(),
         A_eq=sparse.vstack([rows, columns.tocsr()[:-1]]).tocsr(),
-        b_eq=max(n, m) * np.concatenate([a / a.sum(), (b / b.sum())[:-1]]),
+        b_eq=max(n, m) * np.concatenate([_weights(mu), _weights(nu)[:-1]]),
         method="highs",
         options=dict.fromkeys(tolerances, 1e-10),
     )
@@ -177,13 +185,13 @@ def sliced(
     require_whole(2, directions=directions)
     require_level(level)
     require_pair(mu, nu, p)
-    drawn = np.asarray(jr.normal(key, (directions, _dimension(mu))), float)
+    drawn = as_doubles("directions", jr.normal(key, (directions, _dimension(mu))))
     drawn = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-    a, b = (np.asarray(each.masses, float) for each in (mu, nu))
-    x, y = (np.asarray(each.points, float) @ drawn.T for each in (mu, nu))
+    a, b = _weights(mu), _weights(nu)
+    x, y = (as_doubles("points", each.points) @ drawn.T for each in (mu, nu))
 
     costs = [
-        _line_cost(_atoms(a, u), _atoms(b, v), p) for u, v in zip(x.T, y.T, strict=True)
+        _line_cost(_steps(a, u), _steps(b, v), p) for u, v in zip(x.T, y.T, strict=True)
     ]
     mean = mean_interval(costs, level=level)
     value, low, high = (max(number, 0.0) ** (1 / p) for number in mean.numbers)
@@ -207,11 +215,12 @@ def between_laws(
     $$ D - S_\mu - S_\nu \le W_1(\mu, \nu) \le D $$
 
     by the triangle inequality and convexity; each of the three is measured with
-    Student's interval, at a level that makes up for their number. The value in between
-    is $D - (S_\mu + S_\nu) / 2$. `distance` may be another metric that is convex in
-    both measures together, as the sliced $W_1$ is and $W_2$ is not. Raises `ValueError`
-    for an odd number of groups and fewer than four, for weighted points, and for fewer
-    points than groups.
+    Student's interval, at a level that makes up for their number. The value in between,
+    $(D^2 - S^2)^{1/2}$ with $S = (S_\mu + S_\nu) / 2$, or 0, is what is left of $D$
+    where chance is taken off as a variance is. `distance` may be another metric that
+    is convex in both measures together, as the sliced $W_1$ is and $W_2$ is not. Raises
+    `ValueError` for an odd number of groups and fewer than four, for weighted points,
+    and for fewer points than groups.
     """
     require_whole(4, groups=groups)
     require_level(level)
@@ -228,7 +237,8 @@ def between_laws(
         mean_interval([float(distance(*pair)) for pair in each], level=third)
         for each in pairs
     )
-    value = across.value - (within_mu.value + within_nu.value) / 2
+    within = (within_mu.value + within_nu.value) / 2
+    value = max(across.value**2 - within**2, 0.0) ** 0.5
     low = max((across - within_mu - within_nu).low, 0.0)
     return Interval(max(value, low), low, across.high, Kind.SEEDS)
 
@@ -244,7 +254,7 @@ def _groups(name: str, measure: Any, groups: int) -> list[Empirical]:
 
 
 def binomial_deviation(
-    u: Float[np.ndarray, "..."], count: int
+    u: Float[Array | np.ndarray, "..."] | float, count: int
 ) -> Float[np.ndarray, "..."]:
     r"""De Moivre's mean deviation of the relative frequency in $N$ trials,
 
@@ -277,12 +287,12 @@ def expected_w1(law: Histogram, count: int) -> float:
     require_whole(count=count)
     if not isinstance(law, Histogram):
         raise ValueError(f"law must be a Histogram: got {type(law).__name__}.")
-    quantiles = _on_line(law)
-    cuts = np.union1d(quantiles.cuts, np.arange(count + 1) / count)
-    low, high = cuts[:-1], cuts[1:]
-    cells = np.searchsorted(quantiles.cuts, (low + high) / 2, side="right") - 1
-    cells = np.clip(cells, 0, len(quantiles.left) - 1)
-    lengths = quantiles.at(cells, high) - quantiles.at(cells, low)
+    edges, heights = as_doubles("edges", law.edges), np.cumsum(_weights(law))
+    heights = np.append(0.0, heights)
+    kinks = np.interp(np.arange(1, count) / count, heights, edges)
+    cuts = np.union1d(edges, kinks)
+    low, width = cuts[:-1], np.diff(cuts)
     nodes, weights = np.polynomial.legendre.leggauss(8)
-    heights = low[:, None] + (high - low)[:, None] * (nodes + 1) / 2
-    return float(lengths @ binomial_deviation(heights, count) @ weights / 2)
+    points = low[:, None] + width[:, None] * (nodes + 1) / 2
+    u = np.clip(np.interp(points, edges, heights), 0, 1)
+    return float(width @ binomial_deviation(u, count) @ weights / 2)

@@ -34,7 +34,7 @@ def sinkhorn(
     *,
     epsilon: SupportsFloat | Float[Array, ""],
     p: int = 2,
-    tolerance: float | None = None,
+    tolerance: float = 1e-5,
     steps: int = 10_000,
 ) -> Entropic:
     r"""Entropic transport, in the units of $|x - y|^p$, for $p = 1$ or $2$:
@@ -43,15 +43,16 @@ def sinkhorn(
        \mathrm{d}\pi + \varepsilon\, \mathrm{KL}(\pi \,|\, \mu \otimes \nu). $$
 
     Sinkhorn's algorithm on the logarithms, $\varepsilon$ halved step by step down to
-    the one that is asked for, until the residual is below the `tolerance`: by default
-    the root of the precision. The value can be differentiated in points and weights,
-    once. For $N$ points each, of equal weight, $W_p^p \le \mathrm{OT}_\varepsilon \le
-    W_p^p + \varepsilon \log N$. Raises `ValueError` for measures in different
-    dimensions, an `epsilon` that is not positive, and another $p$. Source: `peyre2019`.
+    the one that is asked for, until the residual is below the `tolerance`, or for so
+    many `steps`: where the plan is nearly a matching, they are many. The value is off
+    by the residual times the largest cost at most. It can be differentiated once, in
+    points, weights and $\varepsilon$. For $N$ points each, of equal weight, $W_p^p \le
+    \mathrm{OT}_\varepsilon \le W_p^p + \varepsilon \log N$. Raises `ValueError` for
+    measures in different dimensions, an `epsilon` that is not positive, and another
+    $p$. Source: `peyre2019`.
     """
-    options = _sinkhorn_options(mu, nu, epsilon, p, tolerance, steps)
-    x, y, a, b = _clouds(mu, nu)
-    return _entropic(x, y, a, b, *options, p, steps, False)
+    clouds, options = _prepared(mu, nu, epsilon, p, tolerance, steps)
+    return _entropic(*clouds, *options)
 
 
 def sinkhorn_divergence(
@@ -60,7 +61,7 @@ def sinkhorn_divergence(
     *,
     epsilon: SupportsFloat | Float[Array, ""],
     p: int = 2,
-    tolerance: float | None = None,
+    tolerance: float = 1e-5,
     steps: int = 10_000,
 ) -> Entropic:
     r"""The debiased divergence, which vanishes for equal measures alone,
@@ -74,11 +75,11 @@ def sinkhorn_divergence(
     residual is the largest of the three, the steps are all of them. Arguments and
     errors are those of `sinkhorn`. Source: `feydy2019`.
     """
-    options = _sinkhorn_options(mu, nu, epsilon, p, tolerance, steps)
-    x, y, a, b = _clouds(mu, nu)
-    cross = _entropic(x, y, a, b, *options, p, steps, False)
-    left = _entropic(x, x, a, a, *options, p, steps, True)
-    right = _entropic(y, y, b, b, *options, p, steps, True)
+    clouds, options = _prepared(mu, nu, epsilon, p, tolerance, steps)
+    x, y, a, b, epsilon = clouds
+    cross = _entropic(*clouds, *options)
+    left = _entropic(x, x, a, a, epsilon, *options, symmetric=True)
+    right = _entropic(y, y, b, b, epsilon, *options, symmetric=True)
     return Entropic(
         cross.value - (left.value + right.value) / 2,
         cross.f - left.f,
@@ -88,26 +89,19 @@ def sinkhorn_divergence(
     )
 
 
-def _sinkhorn_options(mu, nu, epsilon, p, tolerance, steps):
+def _prepared(mu, nu, epsilon, p, tolerance, steps):
+    """The arrays of both clouds, and the options, in one precision."""
     require_pair(mu, nu, p)
     require_whole(steps=steps)
-    require_within("(0, inf)", epsilon=epsilon)
-    dtype = jnp.result_type(mu.points.dtype, nu.points.dtype)
-    if tolerance is None:
-        tolerance = float(jnp.finfo(dtype).eps) ** 0.5
-    require_within("(0, inf)", tolerance=tolerance)
-    return jnp.asarray(epsilon, dtype), jnp.asarray(tolerance, dtype)
-
-
-def _clouds(mu: Empirical, nu: Empirical) -> tuple[Array, Array, Array, Array]:
-    dtype = jnp.result_type(mu.points.dtype, nu.points.dtype)
+    require_within("(0, inf)", epsilon=epsilon, tolerance=tolerance)
     arrays = (mu.points, nu.points, mu.masses, nu.masses)
-    x, y, a, b = (array.astype(dtype) for array in arrays)
-    return x, y, a, b
+    dtype = jnp.result_type(*arrays)
+    clouds = (array.astype(dtype) for array in arrays)
+    return (*clouds, jnp.asarray(epsilon, dtype)), (tolerance, steps, p)
 
 
-@functools.partial(jax.jit, static_argnums=(6, 7, 8))
-def _entropic(x, y, a, b, epsilon, tolerance, p, steps, symmetric):
+@functools.partial(jax.jit, static_argnames=("p", "symmetric"))
+def _entropic(x, y, a, b, epsilon, tolerance, steps, p, *, symmetric=False):
     costs = jnp.sum((x[:, None] - y[None]) ** 2, axis=-1)
     if p == 1:  # with slope 0 where points meet
         met = costs == 0
@@ -119,7 +113,7 @@ def _entropic(x, y, a, b, epsilon, tolerance, p, steps, symmetric):
     pairs = a[:, None] * b[None]
     exponents = (f[:, None] + g[None] - costs) / epsilon
     plan = pairs * jnp.exp(jnp.where(pairs > 0, exponents, 0))
-    value = a @ f + b @ g - epsilon * (jnp.sum(plan) - 1)
+    value = jnp.sum(a * f) + jnp.sum(b * g) - epsilon * (jnp.sum(plan) - 1)
     return Entropic(value, f, g, residual, taken)
 
 
@@ -127,13 +121,8 @@ def _potentials(costs, a, b, epsilon, tolerance, steps, symmetric):
     """Potentials of both sides, the residual, and the steps that were taken."""
     zeros = jnp.zeros_like(costs)
     far = jnp.maximum(jnp.max(costs), epsilon)
-    start = (
-        zeros[:, 0],
-        zeros[0],
-        far,
-        jnp.full_like(epsilon, jnp.inf),
-        jnp.zeros((), int),
-    )
+    unknown = jnp.full_like(epsilon, jnp.inf)
+    start = zeros[:, 0], zeros[0], far, unknown, jnp.zeros((), int)
 
     def step(state):
         f, g, scale, _, taken = state

@@ -20,6 +20,7 @@ from ..checks import (
     as_floats,
     holds,
     require_finite,
+    require_shape,
     require_whole,
     require_within,
 )
@@ -57,12 +58,13 @@ class Empirical(AbstractMeasure):
 
     def __init__(
         self,
-        points: Float[Array, "N d"] | Float[Array, " N"],
-        weights: Float[Array, " N"] | None = None,
+        points: Float[Array | np.ndarray, "N d"] | Float[Array | np.ndarray, " N"],
+        weights: Float[Array | np.ndarray, " N"] | None = None,
     ):
-        points = as_floats("points", points)
-        points = points[:, None] if points.ndim == 1 else points
-        self.points = as_floats("points", points, shape=(None, None))
+        rows = as_floats("points", points)
+        rows = rows[:, None] if rows.ndim == 1 else rows
+        require_shape("points", rows, (None, None))
+        self.points = rows
         require_finite("points", self.points)
         if weights is not None:
             weights = _masses("weights", weights, self.points.shape[0])
@@ -108,18 +110,22 @@ class Histogram(AbstractMeasure):
     r"""A law on the line with constant density in each cell between two `edges`.
 
     Its distribution function is linear in between: a table of one, $(x_j, F(x_j))$, is
-    `Histogram(x, np.diff(F))`. Raises `ValueError` for edges that do not increase, and
-    for masses that are negative or do not sum to 1, to half the digits of their
-    precision.
+    `Histogram(x, np.diff(F))`. A cell without length is an atom. Raises `ValueError`
+    for fewer than two edges, for edges that decrease, and for masses that are negative
+    or do not sum to 1, to half the digits of their precision.
     """
 
     edges: Float[Array, " cells+1"]
     masses: Float[Array, " cells"]
 
-    def __init__(self, edges: Float[Array, " edges"], masses: Float[Array, " cells"]):
+    def __init__(
+        self,
+        edges: Float[Array | np.ndarray, " edges"],
+        masses: Float[Array | np.ndarray, " cells"],
+    ):
         self.edges = as_floats("edges", edges, shape=(None,))
         require_finite("edges", self.edges)
-        if not holds(lambda x: x.size > 1 and (np.diff(x) > 0).all(), self.edges):
+        if not holds(lambda x: x.size > 1 and (np.diff(x) >= 0).all(), self.edges):
             raise ValueError(f"edges must increase, two at least: {np.shape(edges)}.")
         self.masses = _masses("masses", masses, self.edges.size - 1)
 
@@ -145,7 +151,7 @@ class Histogram(AbstractMeasure):
         """The law with the same masses between the images of the edges.
 
         These masses are exact for every increasing map; within a cell the density is
-        taken as constant again. Raises `ValueError` for a map that does not increase.
+        taken as constant again. Raises `ValueError` for a map that decreases.
         """
         return Histogram(_images(function, self.edges[:, None])[:, 0], self.masses)
 
@@ -159,7 +165,11 @@ class Gaussian(AbstractMeasure):
     mean: Float[Array, " d"]
     covariance: Float[Array, "d d"]
 
-    def __init__(self, mean: Float[Array, " d"], covariance: Float[Array, "d d"]):
+    def __init__(
+        self,
+        mean: Float[Array | np.ndarray, " d"],
+        covariance: Float[Array | np.ndarray, "d d"],
+    ):
         self.mean = as_floats("mean", mean, shape=(None,))
         size = self.mean.size
         self.covariance = as_floats("covariance", covariance, shape=(size, size))
@@ -167,7 +177,7 @@ class Gaussian(AbstractMeasure):
         if not holds(_semi_definite, self.covariance):
             raise ValueError(
                 f"covariance must be symmetric and positive semi-definite: got "
-                f"{np.asarray(covariance).tolist()}."
+                f"{np.asarray(self.covariance).tolist()}."
             )
 
     def moment(self, order: int) -> Float[Array, " d"]:
@@ -236,7 +246,11 @@ class Affine(eqx.Module):
     matrix: Float[Array, "m d"]
     offset: Float[Array, " m"]
 
-    def __init__(self, matrix: Float[Array, "m d"], offset: Float[Array, " m"]):
+    def __init__(
+        self,
+        matrix: Float[Array | np.ndarray, "m d"],
+        offset: Float[Array | np.ndarray, " m"],
+    ):
         self.matrix = as_floats("matrix", matrix, shape=(None, None))
         rows = self.matrix.shape[0]
         self.offset = as_floats("offset", offset, shape=(rows,))
@@ -247,8 +261,8 @@ class Affine(eqx.Module):
 
 
 def affine_flow(
-    matrix: Float[Array, "d d"],
-    bias: Float[Array, " d"],
+    matrix: Float[Array | np.ndarray, "d d"],
+    bias: Float[Array | np.ndarray, " d"],
     time: SupportsFloat | Float[Array, ""] = 1.0,
 ) -> Affine:
     r"""The flow of $\dot x = \bar A x + \bar b$ over a `time`, which may be negative:
@@ -261,7 +275,13 @@ def affine_flow(
     require_within("(-inf, inf)", time=time)
     bias = as_floats("bias", bias, shape=(None,))
     matrix = as_floats("matrix", matrix, shape=(bias.size, bias.size))
-    time = jnp.asarray(time, bias.dtype)
+    return Affine(*_flow_parts(matrix, bias, jnp.asarray(time, bias.dtype)))
+
+
+@jax.jit
+def _flow_parts(
+    matrix: Float[Array, "d d"], bias: Float[Array, " d"], time: Float[Array, ""]
+) -> tuple[Float[Array, "d d"], Float[Array, " d"]]:
     flow = functools.partial(linear_flow, time * matrix, time * bias)
     origin = jnp.zeros_like(bias)
-    return Affine(jax.jacfwd(flow)(origin), flow(origin))
+    return jax.jacfwd(flow)(origin), flow(origin)
