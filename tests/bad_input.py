@@ -42,6 +42,7 @@ from deeplimits import (
     initialisation,
     intervals,
     losses,
+    measures,
     residual,
     statistics,
     training,
@@ -251,6 +252,11 @@ EXERCISE, ANSWER = next((k, v["answer"]) for k, v in exercises.answers().items()
 SLOPE = statistics.loglog_slope(DEPTHS, ERRORS)
 TRAINED = {"loss": losses.mean_square, "model": NETWORK}
 SGD = optax.sgd(0.1)
+POINTS = np.random.default_rng(6).normal(size=(6, 2)).astype("float32")
+MU, NU = measures.Empirical(POINTS), measures.Empirical(POINTS[::-1] / 2)
+MANY = measures.Empirical(np.linspace(0, 1, 32, dtype="float32"))
+UNIFORM = measures.Histogram(jnp.arange(3.0), jnp.full(2, 0.5))
+NORMAL = measures.Gaussian(jnp.ones(2), jnp.eye(2))
 
 
 def calls(prefix: str, table: dict[str, Call]) -> dict[str, Call]:
@@ -599,6 +605,101 @@ TABLE = {
         },
     ),
     **calls(
+        "measures.laws",
+        {
+            "Empirical": Call(
+                measures.Empirical,
+                {
+                    "points": Numbers(POINTS, ranks=(0, 3)),
+                    "weights": Numbers(np.full(6, 1 / 6, "float32"), optional=True),
+                },
+            ),
+            "Histogram": Call(
+                measures.Histogram,
+                {
+                    "edges": Numbers(np.arange(3.0)),
+                    "masses": Numbers(np.full(2, 0.5, "float32"), positive=True),
+                },
+            ),
+            "Gaussian": Call(
+                measures.Gaussian,
+                {"mean": Numbers(X), "covariance": Numbers(np.eye(2))},
+            ),
+            **{
+                f"{name}.moment": Call(law.moment, {"order": Count(2, least=0)})
+                for name, law in (
+                    ("Empirical", MU),
+                    ("Histogram", UNIFORM),
+                    ("Gaussian", NORMAL),
+                )
+            },
+            "Gaussian.sample": Call(NORMAL.sample, {"count": Count(3), "key": KEY}),
+            "Affine": Call(
+                measures.Affine,
+                {"matrix": Numbers(A, nan=NAN), "offset": Numbers(X, nan=NAN)},
+            ),
+            "Affine.__call__": Call(
+                measures.Affine(jnp.asarray(A), jnp.asarray(X)),
+                {"x": Numbers(X, nan=NAN)},
+            ),
+            "affine_flow": Call(
+                measures.affine_flow,
+                {
+                    "matrix": Numbers(A, nan=NAN),
+                    "bias": Numbers(X, nan=NAN),
+                    "time": Real(0.5),
+                },
+                few=True,
+            ),
+        },
+    ),
+    **calls(
+        "measures.distances",
+        {
+            "wasserstein": Call(
+                measures.wasserstein, {"mu": MU, "nu": NU, "p": Count(1)}
+            ),
+            "sliced": Call(
+                measures.sliced,
+                {"mu": MU, "nu": NU, "p": Count(1), "directions": Count(3, least=2)}
+                | {"level": Real(0.9, within="(0, 1)"), "key": KEY},
+            ),
+            "between_laws": Call(
+                measures.between_laws,
+                {"mu": MANY, "nu": MANY, "groups": Count(4, least=4)}
+                | {"level": Real(0.9, within="(0, 1)")},
+            ),
+            "binomial_deviation": Call(
+                measures.binomial_deviation,
+                {
+                    "u": Numbers(np.array([0.2, 0.7]), whole=(0, 1), ranks=()),
+                    "count": Count(3),
+                },
+            ),
+            "expected_w1": Call(
+                measures.expected_w1, {"law": UNIFORM, "count": Count(3)}
+            ),
+        },
+    ),
+    **calls(
+        "measures.entropic",
+        {
+            function.__name__: Call(
+                function,
+                {
+                    "mu": MU,
+                    "nu": NU,
+                    "epsilon": Real(1.0, within="(0, inf)"),
+                    "p": Count(2),
+                    "tolerance": Real(1e-3, within="(0, inf)"),
+                    "steps": Count(5),
+                },
+                few=True,
+            )
+            for function in (measures.sinkhorn, measures.sinkhorn_divergence)
+        },
+    ),
+    **calls(
         "losses",
         {
             **{
@@ -795,6 +896,12 @@ EXCEPT = {
     "intervals.Kind": "names, which `Interval` refuses",
     "ledger": "takes files and cells, and is fed wrong ones in test_ledger",
     "plots": "draws what it is given",
+    "measures.distances.require_pair": "what the distances refuse with",
+    "measures.entropic.Entropic": "a record",
+    "measures.laws.AbstractMeasure": "has no call of its own",
+    "measures.laws.Empirical.push_forward": "takes a callable",
+    "measures.laws.Gaussian.push_forward": "takes a callable",
+    "measures.laws.Histogram.push_forward": "takes a callable",
     "residual.AbstractBlock": "has no call of its own",
     "results": "takes files, and is fed wrong ones in test_results",
     "losses.accuracy": "takes a trained network, and the labels of `cross_entropy`",
