@@ -650,3 +650,9 @@ def test_spectral_norms_are_those_of_the_periodic_map():
 def test_errors(make, message, as_in_use):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_another_seed_needs_two():
+    found = experiments.find("cohen2021/tanh-path")
+    with pytest.raises(ValueError, match="at least two: got seeds=1"):
+        found.run(replace(found.preset("smoke"), seeds=1), key=jr.key(0))

@@ -81,7 +81,11 @@ def path_controls(config: Trend, run: Runner) -> xr.Dataset:
     r"""Training loss with what is poorer than the shared path in its place: layers that
     are its mean over depth, layers that are its best straight line in depth-time, and
     the path of another seed.
+
+    Raises `ValueError` for one seed, which has no other.
     """
+    if config.seeds < 2:
+        raise ValueError(f"another seed needs at least two: got seeds={config.seeds}.")
     depths = {"depth": config.depths}
     own = run.each("trained", depths, _fitted, shared=shared_seeds)
     compare = functools.partial(_against_controls, own)
