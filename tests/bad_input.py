@@ -44,6 +44,7 @@ from deeplimits import (
     losses,
     residual,
     statistics,
+    steering,
     training,
     variation,
 )
@@ -251,6 +252,8 @@ EXERCISE, ANSWER = next((k, v["answer"]) for k, v in exercises.answers().items()
 SLOPE = statistics.loglog_slope(DEPTHS, ERRORS)
 TRAINED = {"loss": losses.mean_square, "model": NETWORK}
 SGD = optax.sgd(0.1)
+GRAPH = np.array([[0.0, 0.25], [0.5, 1.0], [1.0, 0.5]], np.float32)
+STEERED = steering.steer(GRAPH, -GRAPH, activation="tanh")
 
 
 def calls(prefix: str, table: dict[str, Call]) -> dict[str, Call]:
@@ -628,6 +631,48 @@ TABLE = {
             ),
         },
     ),
+    **calls(
+        "steering",
+        {
+            "Shears": Call(
+                lambda **given: used(steering.Shears(**given)),
+                {"outer": weights(A), "inner": weights(A), "bias": weights(X)},
+            ),
+            "Shears.__call__": Call(block(steering.Shears, A, A, X), {"h": state(X)}),
+            "Steering.positions": Call(
+                STEERED.positions,
+                {
+                    "points": Numbers(GRAPH, ("h", "x"), ranks=(0, 1)),
+                    "times": Numbers(np.array([0.0, 0.5]), whole=(0, 0)),
+                },
+                few=True,
+            ),
+            **{
+                function.__name__: Call(
+                    lambda function=function, **given: function(**given).durations,
+                    {
+                        "points": Numbers(GRAPH, ("targets",)),
+                        "targets": Numbers(GRAPH[::-1], ("points",)),
+                        "activation": Name("tanh"),
+                        "slope": Real(4.0, within=f"({math.log(3)}, inf)"),
+                        **more,
+                    },
+                    few=True,
+                )
+                for function, more in (
+                    (
+                        steering.steer,
+                        {"width": Count(2), "directions": Count(9)},
+                    ),
+                    (steering.steer_without_outer, {}),
+                )
+            },
+            "least_pieces": Call(
+                steering.least_pieces,
+                {"n": Count(3), "d": Count(2), "width": Count(1)},
+            ),
+        },
+    ),
     "gradient_flow.flow": Call(
         lambda x, y, **rest: gradient_flow.flow(data=(x, y), **rest),
         TRAINED
@@ -799,6 +844,7 @@ EXCEPT = {
     "results": "takes files, and is fed wrong ones in test_results",
     "losses.accuracy": "takes a trained network, and the labels of `cross_entropy`",
     "sources": "reads the library's own sources",
+    "steering.Steering": "a record",
     "statistics.Slope": "a record, of `loglog_slope`",
     "training.Run": "a record",
     "training.depth_factor": "takes nothing",
