@@ -113,12 +113,12 @@ class Steering:
     ) -> Float[np.ndarray, "times n d"]:
         """Where the flow has the points, `(n, d)`, at these times from 0 to `duration`:
         within a piece they move on straight lines, at constant speed."""
-        points = as_floats("points", points, shape=(None, None))
-        require_finite("points", points)
+        x = as_floats("points", points, shape=(None, None))
+        require_finite("points", x)
         times = as_doubles("times", times, shape=(None,))
         ends = np.append(0.0, np.cumsum(self.durations))
         require_times("times", times, ends[-1])
-        nodes = np.asarray(jax.vmap(self.network.trajectory)(points))
+        nodes = np.asarray(jax.vmap(self.network.trajectory)(x))
         place = np.clip(np.searchsorted(ends, times, "right") - 1, 0, self.pieces - 1)
         length = np.where(self.durations[place] > 0, self.durations[place], 1.0)
         part = np.clip((times - ends[place]) / length, 0, 1)[:, None, None]
