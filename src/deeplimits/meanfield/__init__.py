@@ -26,7 +26,7 @@ from .fokker_planck import (
 )
 from .particles import Sensitivity, diffuse, flow, sensitivities, trajectory
 from .steady import Relaxation, SteadyLaw, log_ratio, relaxation, steady_law
-from .volumes import Transported, cell_averages, mass, transport
+from .volumes import Transported, cell_averages, transport
 
 __all__ = [
     "Evolved",
@@ -49,7 +49,6 @@ __all__ = [
     "line_control",
     "linear_moments",
     "log_ratio",
-    "mass",
     "moment_rates",
     "moment_trajectory",
     "network_moments",

@@ -81,11 +81,16 @@ def characteristic(
     require_known("activation with a closed form", activation, FLOWS)
     start = as_floats("x", x)
     t, w, b = _numbers(start, t=t, weight=weight, bias=bias)
+    return _on_the_line(start, t, w, b, activation)
+
+
+@partial(jax.jit, static_argnames="activation")
+def _on_the_line(x, t, w, b, activation):
     if activation == "tanh":
-        return _tanh_flow(start, t, w, b)
-    z = w * start + b
+        return _tanh_flow(x, t, w, b)
+    z = w * x + b
     z = jax.nn.relu(z) if activation == "relu" else z
-    return start + t * z * divided(jnp.expm1, w * t)
+    return x + t * z * divided(jnp.expm1, w * t)
 
 
 def _numbers(like: Array, **values: Any) -> list[Array]:
@@ -128,6 +133,11 @@ def affine_moments(
     $\sum_j \binom kj \alpha^j \beta^{k-j} m_j$."""
     m = _moments(moments)
     scale, shift = _numbers(m, scale=scale, shift=shift)
+    return _affine(m, scale, shift)
+
+
+@jax.jit
+def _affine(m, scale, shift):
     orders = np.arange(m.size)
     binomial = jnp.asarray(comb(orders[:, None], orders), m.dtype)
     left = np.maximum(orders[:, None] - orders, 0)

@@ -90,8 +90,8 @@ def generator(
     )
     w, b = (number.astype(edges.dtype) for number in numbers)
     kappa = as_floats("kappa", noise.kappa, shape=()).astype(edges.dtype)
-    logs = None if averages is None else _logs(averages, edges)
-    return _generator(edges, w, b, Noise(kappa, noise.kind), activation, logs)
+    steady = None if averages is None else _averages(averages, edges)
+    return _generator(edges, w, b, Noise(kappa, noise.kind), activation, steady)
 
 
 def _line(edges: Any, noise: Noise) -> Array:
@@ -106,18 +106,21 @@ def _line(edges: Any, noise: Noise) -> Array:
     return arrays[0]
 
 
-def _logs(averages: Any, edges: Array) -> Array:
+def _averages(averages: Any, edges: Array) -> Array:
     steady = as_floats("averages", averages, shape=(edges.size - 1,))
     if not holds(lambda g: (np.isfinite(g) & (g > 0)).all(), steady):
         raise ValueError("averages of a steady law must be positive and finite.")
-    return jnp.diff(jnp.log(steady.astype(edges.dtype)))
+    return steady.astype(edges.dtype)
 
 
-def _generator(edges, w, b, noise, activation, logs) -> Generator:
+@partial(jax.jit, static_argnames="activation")
+def _generator(edges, w, b, noise, activation, averages) -> Generator:
     middles = (edges[1:] + edges[:-1]) / 2
-    if logs is None:
+    if averages is None:
         left, right = middles[:-1], middles[1:]
         logs = log_ratio(left, right, w, b, noise, activation)
+    else:
+        logs = jnp.diff(jnp.log(averages))
     speed = noise.diffusion(edges[1:-1]) / jnp.diff(middles)
     widths = jnp.diff(edges)
     to_left = speed * bernoulli(logs) / widths[1:]
@@ -223,31 +226,19 @@ def evolve(
     arrays = control.weight[:, 0, 0], control.bias[:, 0], noise.kappa
     arrays = tuple(array.astype(g.dtype) for array in arrays)
     dt = jnp.asarray(duration / (pieces * steps), g.dtype)
-    widths = jnp.diff(edges)
-    logs = None if averages is None else _logs(averages, edges)
-    start, settings = g * widths, (noise.kind, control.activation, SCHEMES[scheme])
-    p, rest, added, history = _march(
-        start, edges, *arrays, dt, logs, *settings, steps, keep
-    )
-    return Evolved(
-        density=p / widths,
-        steps=steps * pieces,
-        defect=p.sum() - start.sum(),
-        least=(p / widths).min(),
-        at_ends=p[0] + p[-1],
-        residual=rest,
-        step_diffusion=added,
-        history=jnp.concatenate([g[None], history / widths[None]]) if keep else None,
-    )
+    steady = None if averages is None else _averages(averages, edges)
+    settings = noise.kind, control.activation, SCHEMES[scheme], steps, keep
+    end, *numbers = _march(g, edges, *arrays, dt, steady, *settings)
+    return Evolved(end, steps * pieces, *numbers)
 
 
 @partial(jax.jit, static_argnames=("kind", "activation", "theta", "steps", "keep"))
-def _march(p, edges, w, b, kappa, dt, logs, kind, activation, theta, steps, keep):
-    middles = (edges[1:] + edges[:-1]) / 2
+def _march(g, edges, w, b, kappa, dt, steady, kind, activation, theta, steps, keep):
+    middles, widths = (edges[1:] + edges[:-1]) / 2, jnp.diff(edges)
 
     def piece(carry, layer):
         w, b, kappa = layer
-        A = _generator(edges, w, b, Noise(kappa, kind), activation, logs)
+        A = _generator(edges, w, b, Noise(kappa, kind), activation, steady)
         squares = activation(w * middles + b) ** 2
 
         def step(carry, _):
@@ -259,19 +250,34 @@ def _march(p, edges, w, b, kappa, dt, logs, kind, activation, theta, steps, keep
         carry, _ = jax.lax.scan(step, carry, None, length=steps)
         return carry, (jnp.abs(A @ carry[0]).sum(), carry[0] if keep else None)
 
-    start = p, jnp.zeros((), p.dtype)
-    (p, added), (rest, history) = jax.lax.scan(piece, start, (w, b, kappa))
-    return p, rest[-1], added, history
+    start = g * widths
+    carry = start, jnp.zeros((), g.dtype)
+    (p, added), (rest, history) = jax.lax.scan(piece, carry, (w, b, kappa))
+    end, defect = p / widths, p.sum() - start.sum()
+    history = jnp.concatenate([g[None], history / widths[None]]) if keep else None
+    return end, defect, end.min(), p[0] + p[-1], rest[-1], added, history
 
 
 def _pair(density: Any, other: Any, edges: Any) -> tuple[Array, Array, Array]:
-    """Both, where what Crank–Nicolson's rounding left under 0 counts as 0."""
     axes = as_edges(edges)[:1]
-    p, q = (
-        jnp.maximum(as_density(values, axes, name, slack=1e-9), 0)
-        for name, values in (("density", density), ("other", other))
-    )
-    return p, q, jnp.diff(axes[0])
+    p = as_density(density, axes, "density", slack=1e-9)
+    return p, as_density(other, axes, "other", slack=1e-9), axes[0]
+
+
+@jax.jit
+def _entropy(p, q, edges):
+    # what Crank-Nicolson's rounding left under 0 counts as 0
+    inside = p > 0
+    safe = jnp.where(inside, p, 1)
+    logs = jnp.log(safe) - jnp.log(jnp.maximum(q, 0))
+    return jnp.sum(jnp.where(inside, safe * logs, 0) * jnp.diff(edges))
+
+
+@jax.jit
+def _chi_square(p, q, edges):
+    differ = p != q
+    safe = jnp.where(differ, jnp.maximum(q, 0), 1)
+    return jnp.sum(jnp.where(differ, (p - q) ** 2 / safe, 0) * jnp.diff(edges))
 
 
 def relative_entropy(
@@ -281,11 +287,7 @@ def relative_entropy(
 ) -> Float[Array, ""]:
     r"""$H(p \mid q) = \int p \log(p/q)$ of two densities by their averages in cells:
     infinite where $q$ vanishes and $p$ does not."""
-    p, q, widths = _pair(density, other, edges)
-    inside = p > 0
-    safe = jnp.where(inside, p, 1)
-    terms = jnp.where(inside, safe * (jnp.log(safe) - jnp.log(q)), 0)
-    return jnp.sum(terms * widths)
+    return _entropy(*_pair(density, other, edges))
 
 
 def chi_square(
@@ -294,7 +296,4 @@ def chi_square(
     edges: Any,
 ) -> Float[Array, ""]:
     r"""$\chi^2(p \mid q) = \int (p - q)^2/q$ of two densities by their averages."""
-    p, q, widths = _pair(density, other, edges)
-    differ = p != q
-    safe = jnp.where(differ, q, 1)
-    return jnp.sum(jnp.where(differ, (p - q) ** 2 / safe, 0) * widths)
+    return _chi_square(*_pair(density, other, edges))
