@@ -37,12 +37,14 @@ def test_particles_are_the_columns_of_the_network(dtype):
 
 @pytest.mark.parametrize("d", [2, 9])  # written out, and as a product
 def test_steps_divide_the_pieces(d):
-    weight, bias = jr.normal(jr.key(1), (2, d, d)), jr.normal(jr.key(2), (2, d))
-    x = expected = jr.normal(jr.key(3), (d, 5))
+    draws = np.random.default_rng(d)
+    weight, bias = draws.normal(size=(2, d, d)), draws.normal(size=(2, d))
+    x = expected = draws.normal(size=(d, 5))
     for w, b in zip(weight, bias, strict=True):
         for _ in range(3):
-            expected = expected + 0.25 * jnp.tanh(w @ expected + b[:, None])
-    found = meanfield.flow(x, OneLayer(weight, bias), duration=1.5, steps=3)
+            expected = expected + 0.25 * np.tanh(w @ expected + b[:, None])
+    control = OneLayer(jnp.asarray(weight), jnp.asarray(bias))
+    found = meanfield.flow(jnp.asarray(x), control, duration=1.5, steps=3)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 

@@ -80,7 +80,7 @@ def characteristic(
     """
     require_known("activation with a closed form", activation, FLOWS)
     start = as_floats("x", x)
-    t, w, b = _numbers(start, t=t, weight=weight, bias=bias)
+    t, w, b = numbers(start, t=t, weight=weight, bias=bias)
     return _on_the_line(start, t, w, b, activation)
 
 
@@ -93,7 +93,7 @@ def _on_the_line(x, t, w, b, activation):
     return x + t * z * divided(jnp.expm1, w * t)
 
 
-def _numbers(like: Array, **values: Any) -> list[Array]:
+def numbers(like: Array, **values: Any) -> list[Array]:
     """Single finite numbers, in the type of an array."""
     numbers = []
     for name, value in values.items():
@@ -118,6 +118,7 @@ def transported_cdf(
         return cdf(characteristic(x, -t, weight, bias, activation=activation))
 
     require_known("activation with a closed form", activation, FLOWS)
+    numbers(jnp.zeros(()), t=t, weight=weight, bias=bias)
     return moved
 
 
@@ -132,7 +133,7 @@ def affine_moments(
     r"""The moments of $\alpha X + \beta$ from those of $X$, $m_0$ first:
     $\sum_j \binom kj \alpha^j \beta^{k-j} m_j$."""
     m = _moments(moments)
-    scale, shift = _numbers(m, scale=scale, shift=shift)
+    scale, shift = numbers(m, scale=scale, shift=shift)
     return _affine(m, scale, shift)
 
 
@@ -168,7 +169,7 @@ def linear_moments(
     r"""The moments at time $t$ under $\dot x = wx + b$ with constant $b$, exactly:
     those of $e^{wt} X + b\,(e^{wt} - 1)/w$. Source: `herty2022meanfield`."""
     m = _moments(moments)
-    t, w, b = _numbers(m, t=t, weight=weight, bias=bias)
+    t, w, b = numbers(m, t=t, weight=weight, bias=bias)
     return affine_moments(m, jnp.exp(w * t), b * t * divided(jnp.expm1, w * t))
 
 
@@ -180,7 +181,7 @@ def policy_bias(
     All three have the same variance, $e^{2wt}$ times that of the start."""
     require_known("policy", policy, POLICIES)
     m = _moments(moments)
-    (w,) = _numbers(m, weight=weight)
+    (w,) = numbers(m, weight=weight)
     if policy == "energy" and not holds(lambda m: m[1] != 0, m):
         raise ValueError("moments have mean 0: no bias then keeps their energy.")
     quotients = {"zero": (0, 1), "mean": (m[1], m[0]), "energy": (m[2], m[1])}
@@ -203,14 +204,14 @@ def moment_rates(
     needs a higher one. Source: `herty2022meanfield`.
     """
     m = _moments(moments)
-    w, b = _numbers(m, weight=weight, bias=bias)
+    w, b = numbers(m, weight=weight, bias=bias)
     k = jnp.arange(m.size, dtype=m.dtype)
     lower = jnp.pad(m, (2, 0))
     rates = k * (w * m + b * lower[1:-1])
     if noise is None:
         return rates
     j = ("constant", "root", "linear").index(noise.kind)
-    (kappa,) = _numbers(m, kappa=noise.kappa)
+    (kappa,) = numbers(m, kappa=noise.kappa)
     return rates + k * (k - 1) / 2 * kappa**2 * lower[j : j + m.size]
 
 
@@ -243,7 +244,7 @@ def moment_trajectory(
     require_whole(steps=steps)
     require_within("[0, inf)", duration=duration)
     policy_bias(policy, m, weight)
-    w, b, time = _numbers(m, weight=weight, bias=bias, duration=duration)
+    w, b, time = numbers(m, weight=weight, bias=bias, duration=duration)
     return _integrated(m, w, b, noise, time, policy, steps)
 
 
@@ -265,7 +266,7 @@ def network_moments(
     require_whole(depth=depth)
     require_within("[0, inf)", duration=duration)
     policy_bias(policy, m, weight)
-    w, time = _numbers(m, weight=weight, duration=duration)
+    w, time = numbers(m, weight=weight, duration=duration)
     h = time / depth
 
     def layer(m, _):

@@ -21,6 +21,7 @@ from ..checks import (
     holds,
     require_finite,
     require_known,
+    require_whole,
 )
 from ..residual import Activation, OneLayer
 
@@ -110,6 +111,7 @@ class Noise(eqx.Module):
 
     def in_pieces(self, pieces: int) -> "Noise":
         """The same with one $\\kappa$ for each of so many pieces."""
+        require_whole(pieces=pieces)
         if self.kappa.ndim and self.kappa.size != pieces:
             raise ValueError(
                 f"kappa must be a number or have {pieces} entries, one a piece of the "

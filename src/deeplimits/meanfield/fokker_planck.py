@@ -30,8 +30,8 @@ from ..checks import (
     require_whole,
     require_within,
 )
-from ..residual import Activation, OneLayer
-from .closed_forms import divided
+from ..residual import Activation, OneLayer, named_activation
+from .closed_forms import divided, numbers
 from .controls import Noise, pieces_of
 from .steady import log_ratio
 from .volumes import as_density, as_edges
@@ -85,11 +85,8 @@ def generator(
     noise is constant.
     """
     edges = _line(edges, noise)
-    numbers = (
-        as_floats(n, v, shape=()) for n, v in (("weight", weight), ("bias", bias))
-    )
-    w, b = (number.astype(edges.dtype) for number in numbers)
-    kappa = as_floats("kappa", noise.kappa, shape=()).astype(edges.dtype)
+    named_activation(activation)
+    w, b, kappa = numbers(edges, weight=weight, bias=bias, kappa=noise.kappa)
     steady = None if averages is None else _averages(averages, edges)
     return _generator(edges, w, b, Noise(kappa, noise.kind), activation, steady)
 
@@ -181,7 +178,8 @@ class Evolved(eqx.Module):
     def require_inside(self, most: float = 1e-6) -> "Evolved":
         """The same; `ValueError` if more than `most` is in the cells at the ends: the
         box is too small, and its walls hold what would have gone on."""
-        if not self.at_ends <= most:
+        require_within("[0, inf)", most=most)
+        if self.at_ends > most:
             raise ValueError(
                 f"the box is too small: mass {self.at_ends:.3g} is in the cells at its "
                 f"ends, more than {most}."
@@ -254,7 +252,8 @@ def _march(g, edges, w, b, kappa, dt, steady, kind, activation, theta, steps, ke
     carry = start, jnp.zeros((), g.dtype)
     (p, added), (rest, history) = jax.lax.scan(piece, carry, (w, b, kappa))
     end, defect = p / widths, p.sum() - start.sum()
-    history = jnp.concatenate([g[None], history / widths[None]]) if keep else None
+    if history is not None:
+        history = jnp.concatenate([g[None], history / widths[None]])
     return end, defect, end.min(), p[0] + p[-1], rest[-1], added, history
 
 

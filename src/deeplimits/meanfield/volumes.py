@@ -109,7 +109,8 @@ class Transported(eqx.Module):
 
     def require_kept(self, most: float = 1e-6) -> "Transported":
         """The same; `ValueError` if more than `most` was lost: the box is too small."""
-        if not abs(self.lost) <= most:
+        require_within("[0, inf)", most=most)
+        if abs(self.lost) > most:
             raise ValueError(
                 f"the box is too small: mass {self.lost:.3g} left it, more than {most}."
             )
@@ -286,5 +287,6 @@ def _march(g, edges, weight, bias, dt, steps, activation, order, keep):
     volume = math.prod(widths)
     lost = lost * volume
     defect = end.sum() * volume + lost - g.sum() * volume
-    history = jnp.concatenate([g[None], history]) if keep else None
+    if history is not None:
+        history = jnp.concatenate([g[None], history])
     return end, lost, defect, end.min(), history
