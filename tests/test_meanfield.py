@@ -14,7 +14,6 @@ from scipy import stats
 from deeplimits import meanfield
 from deeplimits.meanfield import Noise, line_control
 from deeplimits.residual import OneLayer, ResNet
-from deeplimits.statistics import loglog_slope
 
 W = jnp.asarray([[0.5, -2.0], [1.0, -0.75]])
 PLANE = OneLayer(jnp.stack([W, -W, W.T]), jnp.asarray([[0.1, 0.2], [-0.3, 0], [0, 1]]))
@@ -27,7 +26,7 @@ CLOUD = jr.normal(jr.key(0), (2, 50))
 def test_particles_are_the_columns_of_the_network(dtype):
     control = jax.tree.map(lambda z: z.astype(dtype), PLANE)
     x = CLOUD.astype(dtype)
-    network = jax.vmap(ResNet(control).trajectory, in_axes=1, out_axes=2)
+    network = jax.jit(jax.vmap(ResNet(control).trajectory, in_axes=1, out_axes=2))
     found = meanfield.trajectory(x, control)
     assert found.dtype == dtype
     tolerance = TOLERANCE[dtype]
@@ -55,29 +54,43 @@ def test_growing_cosine_units_gather_at_every_second_zero():
     np.testing.assert_allclose(found, [0.5, 0.5, 0.5, 2.5, -0.5, -2.5], atol=1e-8)
 
 
-@pytest.mark.parametrize("kind", ["constant", "root", "linear"])
-def test_euler_maruyama_steps_are_those_of_diffrax(kind):
-    """On the same path: one particle, six steps in two pieces."""
+def noisy(kind, key):
+    """One particle, six steps in two pieces, and the path that it takes."""
     control, noise = line_control([-1.0, -2.0], [0.5, 1.5]), Noise([0.5, 0.25], kind)
-    key, h = jr.key(4), 0.1
-    draws = jnp.stack([jr.normal(jr.fold_in(key, n), (1, 1))[0] for n in range(6)])
-    times = jnp.arange(7.0) * h
-    path = diffrax.LinearInterpolation(
-        times, jnp.pad(jnp.cumsum(h**0.5 * draws, axis=0), ((1, 0), (0, 0)))
-    )
+    draws = [float(jr.normal(jr.fold_in(key, n), (1, 1))[0, 0]) for n in range(6)]
+    start = jnp.asarray([[0.7]])
+    found = meanfield.diffuse(start, control, noise, duration=0.6, steps=3, key=key)
+    return float(found[0, 0]), draws
 
-    def piece(t):
-        k = jnp.where(t < 3 * h - 1e-9, 0, 1)
-        weight, bias, kappa = control.weight[k, 0, 0], control.bias[k, 0], noise.kappa
-        return weight, bias, Noise(kappa[k], kind)
+
+@pytest.mark.parametrize("kind", ["constant", "root", "linear"])
+def test_euler_maruyama_steps_are_a_plain_loop(kind):
+    found, draws = noisy(kind, jr.key(4))
+    x = 0.7
+    for n, xi in enumerate(draws):
+        w, b, kappa = ((-1.0, 0.5, 0.5), (-2.0, 1.5, 0.25))[n // 3]
+        K = kappa * {"constant": 1, "root": max(x, 0) ** 0.5, "linear": x}[kind]
+        x = x + 0.1 * math.tanh(w * x + b) + 0.1**0.5 * K * xi
+    assert found == pytest.approx(x, rel=1e-12)
+
+
+def test_euler_maruyama_steps_are_those_of_diffrax():
+    found, draws = noisy("linear", jr.key(4))
+    times = 0.1 * jnp.arange(7.0)
+    path = jnp.asarray(np.append(0.0, np.cumsum(draws) * 0.1**0.5))
+
+    def piece(t, pair):
+        return jnp.where(t < 0.3 - 1e-9, *pair)
 
     def drift(t, x, _):
-        weight, bias, _ = piece(t)
-        return jnp.tanh(weight * x + bias)
+        return jnp.tanh(piece(t, (-1.0, -2.0)) * x + piece(t, (0.5, 1.5)))
 
     terms = diffrax.MultiTerm(
         diffrax.ODETerm(drift),
-        diffrax.ControlTerm(lambda t, x, _: piece(t)[2].factor(x)[None], path),
+        diffrax.ControlTerm(
+            lambda t, x, _: piece(t, (0.5, 0.25)) * x,
+            diffrax.LinearInterpolation(times, path),
+        ),
     )
     solution = diffrax.diffeqsolve(
         terms,
@@ -85,13 +98,10 @@ def test_euler_maruyama_steps_are_those_of_diffrax(kind):
         times[0],
         times[-1],
         None,
-        jnp.asarray([0.7]),
+        jnp.asarray(0.7),
         stepsize_controller=diffrax.StepTo(times),
     )
-    found = meanfield.diffuse(
-        jnp.asarray([[0.7]]), control, noise, duration=6 * h, steps=3, key=key
-    )
-    np.testing.assert_allclose(found[0], solution.ys[-1], rtol=1e-12)
+    np.testing.assert_allclose(found, solution.ys[-1], rtol=1e-12)
 
 
 def test_noise_of_steps_has_the_variance_of_the_steps():
@@ -245,10 +255,10 @@ def test_one_sided_constants_have_their_closed_forms():
     assert bounds(np.diag([-1.0, 2.0]), activation="identity") == pytest.approx((-1, 2))
     assert bounds([[-3.0]]) == (-3, 0)
     assert bounds([[2.0]], activation="sigmoid") == (0, 0.5)
-    z = jnp.linspace(-6, 6, 1001)
+    z = jnp.linspace(-6, 6, 1201) + 0.003
     for name, (least, most) in meanfield.controls.SLOPES.items():
         sigma = line_control(0.0, 0.0, activation=name).activation
-        slopes = jax.vmap(jax.grad(sigma))(z + 1e-3)
+        slopes = np.diff(sigma(z)) / np.diff(z)
         assert least - 1e-9 <= slopes.min() <= least + 0.01, name
         assert most - 0.01 <= slopes.max() <= most + 1e-9, name
 
@@ -289,11 +299,11 @@ def distance(found, n, w, b):
 
 @pytest.mark.parametrize(("order", "low", "high"), [(1, 0.9, 1.05), (2, 1.8, 2.15)])
 def test_finite_volumes_have_their_order(order, low, high):
-    cells = [400, 800, 1600]
+    cells = [400, 1600]
     for w in (-1.0, 1.0):
         found = [transported(n, w, 0.3, order=order) for n in cells]
         errors = [distance(f, n, w, 0.3) for f, n in zip(found, cells, strict=True)]
-        assert low < -loglog_slope(cells, errors).value < high
+        assert low < math.log2(errors[0] / errors[1]) / 2 < high
         for each in found:
             assert abs(each.defect) < 1e-13
             assert each.least >= 0
@@ -318,7 +328,7 @@ def test_in_the_plane_mass_turns_about_the_centre():
         [math.cos(t) - 0.5 * math.sin(t), math.sin(t) + 0.5 * math.cos(t)]
     )
     errors = []
-    for n in (32, 64, 128):
+    for n in (32, 128):
         edges = np.linspace(-4, 4, n + 1)
 
         def gaussian(mean, std, edges=edges):
@@ -331,7 +341,7 @@ def test_in_the_plane_mass_turns_about_the_centre():
         errors.append(float(np.abs(found.density - exact).sum()) * (8 / n) ** 2)
         assert abs(found.defect) < 1e-13
         assert found.least >= 0
-    assert 1.8 < -loglog_slope([32, 64, 128], errors).value < 2.2
+    assert 1.8 < math.log2(errors[0] / errors[1]) / 2 < 2.2
     turned = meanfield.transport(start.T, (edges, edges), control, duration=t)
     assert np.abs(turned.density - found.density).max() > 0.1
 
@@ -508,13 +518,14 @@ def test_schemes_have_their_order_in_time(scheme, order):
     variance = 0.32 + math.exp(-2) * (0.25 - 0.32)
     exact = meanfield.cell_averages(stats.norm(math.exp(-1), variance**0.5).cdf, edges)
     assert np.abs(fine.density - exact).sum() * 0.025 < 2e-3
-    counts, errors = [10, 20, 40], []
+    counts, errors = [10, 40], []
     for steps in counts:
         found = meanfield.evolve(
             start, edges, control, noise, steps=steps, scheme=scheme
         )
         errors.append(float(jnp.abs(found.density - fine.density).sum()))
-    assert -loglog_slope(counts, errors).value == pytest.approx(order, abs=0.12)
+    measured = math.log2(errors[0] / errors[1]) / 2
+    assert measured == pytest.approx(order, abs=0.12)
 
 
 @pytest.mark.parametrize(
