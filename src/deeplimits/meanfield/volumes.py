@@ -269,21 +269,24 @@ def _march(g, edges, weight, bias, dt, steps, activation, order, keep):
             out = out + _cut(F, axis, -1, None).sum() - _cut(F, axis, 0, 1).sum()
         return total, out
 
-    def step(_, carry, faces):
-        g, lost = carry
-        first, out = change(g, faces)
+    def stage(n, carry, faces):
+        # one at a time: XLA would compute the first again for each use in the second
+        base, g, lost = carry
+        moved, out = change(g, faces)
         if order == 1:
-            return g + first, lost + out
-        second, again = change(g + first, faces)
-        return g + (first + second) / 2, lost + (out + again) / 2
+            return base, g + moved, lost + out
+        again = jnp.asarray(n % 2, g.dtype)
+        end = (again * base + g + moved) / (1 + again)
+        return jnp.where(again > 0, end, base), end, lost + out / 2
 
     def piece(carry, layer):
         faces = [_faces(edges, axis, layer, activation) for axis in range(len(edges))]
-        carry = jax.lax.fori_loop(0, steps, partial(step, faces=faces), carry)
-        return carry, carry[0] if keep else None
+        stages = partial(stage, faces=faces)
+        carry = jax.lax.fori_loop(0, order * steps, stages, carry)
+        return carry, carry[1] if keep else None
 
-    start = g, jnp.zeros((), g.dtype)
-    (end, lost), history = jax.lax.scan(piece, start, (weight, bias))
+    start = g, g, jnp.zeros((), g.dtype)
+    (_, end, lost), history = jax.lax.scan(piece, start, (weight, bias))
     volume = math.prod(widths)
     lost = lost * volume
     defect = end.sum() * volume + lost - g.sum() * volume
