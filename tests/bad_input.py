@@ -42,9 +42,11 @@ from deeplimits import (
     initialisation,
     intervals,
     losses,
+    meanfield,
     measures,
     residual,
     statistics,
+    steering,
     training,
     variation,
 )
@@ -257,6 +259,15 @@ MU, NU = measures.Empirical(POINTS), measures.Empirical(POINTS[::-1] / 2)
 MANY = measures.Empirical(np.linspace(0, 1, 32, dtype="float32"))
 UNIFORM = measures.Histogram(jnp.arange(3.0), jnp.full(2, 0.5))
 NORMAL = measures.Gaussian(jnp.ones(2), jnp.eye(2))
+GRAPH = np.array([[0.0, 0.25], [0.5, 1.0], [1.0, 0.5]], np.float32)
+CELLS, FLAT = np.linspace(-1, 1, 5), np.full(4, 0.5, np.float32)
+LINE = meanfield.line_control(-1.0, 0.5)
+NOISE_ON_LINE = meanfield.Noise(0.5)
+MOMENTS = np.array([1.0, 0.5, 2.0], np.float32)
+STEADY = meanfield.steady_law(-1.0, 0.5, NOISE_ON_LINE)
+MOVED = meanfield.transport(FLAT, CELLS, LINE)
+SPREAD = meanfield.evolve(FLAT, CELLS, LINE, NOISE_ON_LINE, steps=1)
+STEERED = steering.steer(GRAPH, -GRAPH, activation="tanh")
 
 
 def calls(prefix: str, table: dict[str, Call]) -> dict[str, Call]:
@@ -284,6 +295,10 @@ def block(kind: Callable, *arrays: np.ndarray) -> Callable:
 
 SIZED = {"depth": Count(3), "shape": Sizes((2,)), "key": KEY}
 POINT = Real(0.3, within="[0, 1]")
+
+
+def used_on_line(control: Any) -> Any:
+    return meanfield.flow(jnp.ones((1, 2)), control)
 
 
 def used(block: Any) -> Any:
@@ -729,6 +744,48 @@ TABLE = {
             ),
         },
     ),
+    **calls(
+        "steering",
+        {
+            "Shears": Call(
+                lambda **given: used(steering.Shears(**given)),
+                {"outer": weights(A), "inner": weights(A), "bias": weights(X)},
+            ),
+            "Shears.__call__": Call(block(steering.Shears, A, A, X), {"h": state(X)}),
+            "Steering.positions": Call(
+                STEERED.positions,
+                {
+                    "points": Numbers(GRAPH, ("h", "x"), ranks=(0, 1)),
+                    "times": Numbers(np.array([0.0, 0.5]), whole=(0, 0)),
+                },
+                few=True,
+            ),
+            **{
+                function.__name__: Call(
+                    lambda function=function, **given: function(**given).durations,
+                    {
+                        "points": Numbers(GRAPH, ("targets",)),
+                        "targets": Numbers(GRAPH[::-1], ("points",)),
+                        "activation": Name("tanh"),
+                        "slope": Real(4.0, within=f"({math.log(3)}, inf)"),
+                        **more,
+                    },
+                    few=True,
+                )
+                for function, more in (
+                    (
+                        steering.steer,
+                        {"width": Count(2), "directions": Count(9)},
+                    ),
+                    (steering.steer_without_outer, {}),
+                )
+            },
+            "least_pieces": Call(
+                steering.least_pieces,
+                {"n": Count(3), "d": Count(2), "width": Count(1)},
+            ),
+        },
+    ),
     "gradient_flow.flow": Call(
         lambda x, y, **rest: gradient_flow.flow(data=(x, y), **rest),
         TRAINED
@@ -871,6 +928,264 @@ TABLE = {
     },
 }
 
+WEIGHT, BIAS = {"weight": Real(-1.0)}, {"bias": Real(0.5)}
+TIME = {"duration": Real(0.5, within="[0, inf)")}
+NAMED = {"activation": Name("tanh")}
+IN_CELLS = {
+    "density": Numbers(FLAT, whole=()),
+    "edges": Numbers(CELLS, whole=(), ranks=(0, 2)),
+}
+TABLE |= {
+    **calls(
+        "meanfield.controls",
+        {
+            "line_control": Call(
+                lambda weight, bias, **rest: used_on_line(
+                    meanfield.line_control(weight, bias, **rest)
+                ),
+                {
+                    "weight": Numbers(X, ranks=(2,)),
+                    "bias": Numbers(X, ranks=(2,)),
+                    **NAMED,
+                },
+            ),
+            "Noise": Call(
+                lambda kappa, kind: meanfield.Noise(kappa, kind).kappa,
+                {
+                    "kappa": Numbers(
+                        np.array([0.5, 1]), whole=(1, 9), positive=True, ranks=(2,)
+                    ),
+                    "kind": Name("root"),
+                },
+            ),
+            "Noise.in_pieces": Call(
+                lambda pieces: NOISE_ON_LINE.in_pieces(pieces).kappa,
+                {"pieces": Count(3)},
+            ),
+            "growth_bounds": Call(
+                meanfield.growth_bounds, {"weight": Numbers(A), **NAMED}
+            ),
+        },
+    ),
+    **calls(
+        "meanfield.particles",
+        {
+            **{
+                function.__name__: Call(
+                    lambda function=function, **rest: function(control=LINE, **rest),
+                    {
+                        "x": Numbers(NOISE[:1, 0], ("state",)),
+                        "steps": Count(2),
+                        **TIME,
+                    },
+                    few=True,
+                )
+                for function in (meanfield.flow, meanfield.trajectory)
+            },
+            "diffuse": Call(
+                lambda **rest: meanfield.diffuse(
+                    control=LINE, noise=NOISE_ON_LINE, key=KEY, **rest
+                ),
+                {
+                    "x": Numbers(NOISE[:1, 0], ("state",)),
+                    "steps": Count(2),
+                    **TIME,
+                },
+                few=True,
+            ),
+            "sensitivities": Call(
+                lambda **rest: meanfield.sensitivities(control=LINE, **rest),
+                {"x": Numbers(X, ("state",)), "steps": Count(2), **TIME},
+                few=True,
+            ),
+        },
+    ),
+    **calls(
+        "meanfield.closed_forms",
+        {
+            "characteristic": Call(
+                meanfield.characteristic,
+                {
+                    "x": Numbers(X, nan=NAN, ranks=()),
+                    "t": Real(0.5),
+                    **WEIGHT,
+                    **BIAS,
+                    **NAMED,
+                },
+            ),
+            "transported_cdf": Call(
+                lambda **rest: meanfield.transported_cdf(np.tanh, **rest)(X),
+                {"t": Real(0.5), **WEIGHT, **BIAS, **NAMED},
+            ),
+            "affine_moments": Call(
+                meanfield.affine_moments,
+                {
+                    "moments": Numbers(MOMENTS, whole=(1, 9)),
+                    "scale": Real(0.5),
+                    "shift": Real(0.5),
+                },
+            ),
+            "linear_moments": Call(
+                meanfield.linear_moments,
+                {
+                    "moments": Numbers(MOMENTS, whole=(1, 9)),
+                    "t": Real(0.5),
+                    **WEIGHT,
+                    **BIAS,
+                },
+            ),
+            "policy_bias": Call(
+                meanfield.policy_bias,
+                {
+                    "policy": Name("mean"),
+                    "moments": Numbers(MOMENTS, whole=(1, 9)),
+                    **WEIGHT,
+                },
+            ),
+            "moment_rates": Call(
+                meanfield.moment_rates,
+                {"moments": Numbers(MOMENTS, whole=(1, 9)), **WEIGHT, **BIAS},
+            ),
+            "moment_trajectory": Call(
+                meanfield.moment_trajectory,
+                {
+                    "moments": Numbers(MOMENTS, whole=(1, 9)),
+                    "policy": Name("mean"),
+                    "steps": Count(2),
+                    **WEIGHT,
+                    **BIAS,
+                    **TIME,
+                },
+                few=True,
+            ),
+            "network_moments": Call(
+                meanfield.network_moments,
+                {
+                    "moments": Numbers(MOMENTS, whole=(1, 9)),
+                    "policy": Name("mean"),
+                    "depth": Count(2),
+                    **WEIGHT,
+                    **TIME,
+                },
+                few=True,
+            ),
+        },
+    ),
+    **calls(
+        "meanfield.volumes",
+        {
+            "cell_averages": Call(
+                lambda edges: meanfield.cell_averages(np.tanh, edges),
+                {"edges": Numbers(CELLS, whole=(), ranks=(0, 2))},
+            ),
+            "Transported.require_kept": Call(
+                lambda most: MOVED.require_kept(most).lost,
+                {"most": Real(0.9, within="[0, inf)")},
+            ),
+            "transport": Call(
+                lambda **rest: meanfield.transport(control=LINE, **rest),
+                {
+                    **IN_CELLS,
+                    **TIME,
+                    "steps": Count(9, optional=True),
+                    "order": Count(2),
+                },
+                few=True,
+            ),
+        },
+    ),
+    **calls(
+        "meanfield.steady",
+        {
+            "steady_law": Call(
+                lambda **rest: meanfield.steady_law(noise=NOISE_ON_LINE, **rest).mean,
+                {
+                    "weight": Real(-1.0, within="(-inf, 0)"),
+                    **BIAS,
+                    **NAMED,
+                },
+            ),
+            **{
+                f"SteadyLaw.{method}": Call(
+                    getattr(STEADY, method), {"x": Numbers(X, nan=NAN, ranks=())}
+                )
+                for method in ("log_density", "cdf", "survival")
+            },
+            "SteadyLaw.averages": Call(
+                STEADY.averages,
+                {"edges": Numbers(CELLS, whole=(), ranks=(0, 2))},
+            ),
+            "SteadyLaw.quantile": Call(
+                STEADY.quantile,
+                {"u": Numbers(np.array([0.2, 0.5]), whole=(), ranks=())},
+            ),
+            "relaxation": Call(
+                lambda **rest: meanfield.relaxation(noise=NOISE_ON_LINE, **rest).gap,
+                {
+                    "weight": Real(-1.0, within="(-inf, 0)"),
+                    "count": Count(2),
+                    **NAMED,
+                },
+            ),
+        },
+    ),
+    **calls(
+        "meanfield.fokker_planck",
+        {
+            "generator": Call(
+                lambda **rest: meanfield.generator(noise=NOISE_ON_LINE, **rest),
+                {
+                    "edges": Numbers(CELLS, whole=(), ranks=(0, 2)),
+                    "averages": Numbers(FLAT, whole=(), positive=True, optional=True),
+                    **WEIGHT,
+                    **BIAS,
+                    **NAMED,
+                },
+                few=True,
+            ),
+            "slowest_rates": Call(
+                lambda **rest: meanfield.slowest_rates(noise=NOISE_ON_LINE, **rest),
+                {
+                    "edges": Numbers(CELLS, whole=(), ranks=(0, 2)),
+                    "count": Count(2),
+                    **WEIGHT,
+                    **BIAS,
+                    **NAMED,
+                },
+                few=True,
+            ),
+            "Evolved.require_inside": Call(
+                lambda most: SPREAD.require_inside(most).at_ends,
+                {"most": Real(0.9, within="[0, inf)")},
+            ),
+            "evolve": Call(
+                lambda **rest: meanfield.evolve(
+                    control=LINE, noise=NOISE_ON_LINE, **rest
+                ),
+                {
+                    **IN_CELLS,
+                    **TIME,
+                    "steps": Count(2),
+                    "scheme": Name("implicit"),
+                    "averages": Numbers(FLAT, whole=(), positive=True, optional=True),
+                },
+                few=True,
+            ),
+            **{
+                divergence.__name__: Call(
+                    divergence,
+                    {
+                        **IN_CELLS,
+                        "other": Numbers(FLAT, whole=()),
+                    },
+                    few=True,
+                )
+                for divergence in (meanfield.relative_entropy, meanfield.chi_square)
+            },
+        },
+    ),
+}
+
 # What is not in the table, and why: a name, or a module with all that is in it.
 EXCEPT = {
     "checks": "what all others refuse with",
@@ -895,6 +1210,23 @@ EXCEPT = {
     "images": "takes files, and is fed damaged ones in test_datasets",
     "intervals.Kind": "names, which `Interval` refuses",
     "ledger": "takes files and cells, and is fed wrong ones in test_ledger",
+    "meanfield.closed_forms.divided": "takes a function of its own table",
+    "meanfield.closed_forms.numbers": "what others refuse numbers with",
+    "meanfield.controls.growing_cosine": "an activation, which layers give arrays",
+    "meanfield.controls.Noise.factor": "a part of `diffuse`",
+    "meanfield.controls.Noise.diffusion": "a part of `evolve`",
+    "meanfield.controls.pieces_of": "what others refuse a control with",
+    "meanfield.fokker_planck.Evolved": "a record",
+    "meanfield.fokker_planck.Generator": "a record, of `generator`",
+    "meanfield.fokker_planck.bernoulli": "a part of `generator`",
+    "meanfield.particles.Sensitivity": "a record",
+    "meanfield.steady.Relaxation": "a record",
+    "meanfield.steady.SteadyLaw": "a record",
+    "meanfield.steady.log_ratio": "a part of `generator`",
+    "meanfield.steady.mean_activation": "a part of `generator`",
+    "meanfield.volumes.Transported": "a record",
+    "meanfield.volumes.as_density": "what others refuse a density with",
+    "meanfield.volumes.as_edges": "what others refuse edges with",
     "plots": "draws what it is given",
     "measures.distances.require_pair": "what the distances refuse with",
     "measures.entropic.Entropic": "a record",
@@ -906,6 +1238,7 @@ EXCEPT = {
     "results": "takes files, and is fed wrong ones in test_results",
     "losses.accuracy": "takes a trained network, and the labels of `cross_entropy`",
     "sources": "reads the library's own sources",
+    "steering.Steering": "a record",
     "statistics.Slope": "a record, of `loglog_slope`",
     "training.Run": "a record",
     "training.depth_factor": "takes nothing",

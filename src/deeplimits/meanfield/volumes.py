@@ -1,0 +1,295 @@
+r"""The transport equation of the mean field, by conservative finite volumes.
+
+$$ \partial_t g + \nabla \cdot \bigl(\sigma(w(t) x + b(t))\, g\bigr) = 0 $$
+
+in one dimension or two, on equal cells. Nothing flows in; what flows out is counted.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float
+
+from ..checks import (
+    as_doubles,
+    as_floats,
+    holds,
+    require_finite,
+    require_known,
+    require_whole,
+    require_within,
+)
+from ..residual import Activation, OneLayer
+from .controls import pieces_of
+
+Edges = Any  # an array of edges, or one for each axis
+
+
+def as_edges(edges: Edges) -> tuple[Array, ...]:
+    """The edges of the cells along each axis, one more than cells.
+
+    Raises `ValueError` for edges that do not increase.
+    """
+    axes = edges if isinstance(edges, tuple) else (edges,)
+    arrays = tuple(as_floats("edges", each, shape=(None,)) for each in axes)
+    for each in arrays:
+        if each.size < 3 or not holds(lambda e: (np.diff(e) > 0).all(), each):
+            raise ValueError(
+                f"edges must increase, from two cells on: got {np.asarray(each)!s:.80}."
+            )
+        require_finite("edges", each)
+    return arrays
+
+
+def as_density(
+    density: Any, edges: tuple[Array, ...], name: str = "density", slack: float = 0.0
+) -> Array:
+    """A density by its averages in cells, in the type of the edges.
+
+    Raises `ValueError` for another number of cells, and where it is not finite, or
+    negative by more than `slack` times its largest value; warns of another mass than 1.
+    """
+    cells = tuple(each.size - 1 for each in edges)
+    g = as_floats(name, density, shape=cells).astype(edges[0].dtype)
+    require_finite(name, g)
+    if not holds(lambda g: (g >= -slack * g.max()).all(), g):
+        raise ValueError(f"{name} must not be negative: its least value is {g.min()}.")
+    if not any(isinstance(array, Tracer) for array in (g, *edges)):
+        total = np.asarray(g, np.float64)
+        for each in edges:
+            total = np.tensordot(np.diff(each), total, axes=1)
+        if abs(total - 1) > 1e-3:
+            warnings.warn(f"the {name} has mass {total:.4g}, not 1.", stacklevel=3)
+    return g
+
+
+def cell_averages(
+    cdf: Callable[[Any], Any],
+    edges: Any,
+    survival: Callable[[Any], Any] | None = None,
+) -> Float[np.ndarray, " cells"]:
+    """The averages of a density in cells on the line, from its distribution function:
+    exact, where values in the middle of the cells are not. With the survival function,
+    1 less the other, the upper tail keeps its digits, too."""
+    edges = as_doubles("edges", edges, shape=(None,))
+    if edges.size < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"edges must increase, from one cell on: got {edges!s:.80}.")
+    values = np.asarray(cdf(edges), np.float64)
+    masses = np.diff(values)
+    if survival is not None:
+        above = -np.diff(np.asarray(survival(edges), np.float64))
+        masses = np.where(values[:-1] < 0.5, masses, above)
+    return masses / np.diff(edges)
+
+
+class Transported(eqx.Module):
+    """What became of a density, and what the scheme did.
+
+    `courant` is the largest Courant number, at most 1; `lost` what flowed out through
+    the walls; `defect` by how much mass and loss together differ from the start's mass,
+    by rounding; `least` the smallest value of the density; `history` the densities at
+    the start and after each piece, where they were asked for.
+    """
+
+    density: Float[Array, "..."]
+    steps: int = eqx.field(static=True)
+    courant: Float[Array, ""]
+    lost: Float[Array, ""]
+    defect: Float[Array, ""]
+    least: Float[Array, ""]
+    history: Float[Array, "..."] | None
+
+    def require_kept(self, most: float = 1e-6) -> "Transported":
+        """The same; `ValueError` if more than `most` was lost: the box is too small."""
+        require_within("[0, inf)", most=most)
+        if abs(self.lost) > most:
+            raise ValueError(
+                f"the box is too small: mass {self.lost:.3g} left it, more than {most}."
+            )
+        return self
+
+
+def transport(
+    density: Float[Array | np.ndarray, "..."],
+    edges: Edges,
+    control: OneLayer,
+    *,
+    duration: float = 1.0,
+    steps: int | None = None,
+    order: int = 2,
+    keep: bool = False,
+) -> Transported:
+    r"""The density after time $T$, from its averages in equal cells, in one dimension
+    or two: `density` is $(n)$ or $(n_1, n_2)$, and `edges` an array or a pair of them.
+
+    Order 1 is upwind, $F_{i+1/2} = a^+ g_i + a^- g_{i+1}$ with $a$ in the middle of a
+    face, and order 2 takes the values at both sides of it from slopes with the MC
+    limiter, in two-stage steps that preserve positivity. `steps` are those in each
+    piece of the control; by default the fewest that the Courant number allows:
+
+    $$ \Delta t \max \sum_{\mathrm{axes}} \frac{a^+_{i+1/2} - a^-_{i-1/2}}{\Delta x}
+       \le 1, \qquad
+       2 \Delta t \max \sum_{\mathrm{axes}}
+       \frac{\max(a^+_{i+1/2}, -a^-_{i-1/2})}{\Delta x} \le 1 $$
+
+    for order 1 and 2; then no value becomes negative. Derivatives go forwards through
+    it (`jax.jvp`, `jax.jacfwd`). `keep` also returns the density after each piece.
+
+    Raises `ValueError` for more than that, with the longest admissible step, for cells
+    that are not equal, and for a density that is negative, not finite or of another
+    shape; warns of a mass that is not 1.
+    """
+    edges = _equal(as_edges(edges))
+    g = as_density(density, edges)
+    pieces, _ = pieces_of(control, len(edges))
+    require_within("[0, inf)", duration=duration)
+    require_known("order", str(order), ("1", "2"))
+    h = duration / pieces
+    rate = _fastest(edges, control.weight, control.bias, control.activation, order)
+    steps = _admissible(rate, h, steps)
+    dt = jnp.asarray(h / steps, g.dtype)
+    if isinstance(rate, Tracer):
+        g = eqx.error_if(g, dt * rate > 1 + 1e-6, "the Courant number exceeds 1.")
+    arrays = g, edges, control.weight, control.bias, dt, steps
+    found, *numbers = _march(*arrays, control.activation, order, keep)
+    return Transported(found, steps * pieces, dt * rate, *numbers)
+
+
+def _equal(edges: tuple[Array, ...]) -> tuple[Array, ...]:
+    def equal(e):
+        return np.ptp(np.diff(e)) < 1e-3 * np.diff(e).mean()
+
+    if len(edges) > 2 or not all(holds(equal, each) for each in edges):
+        raise ValueError("edges must be those of equal cells, along one axis or two.")
+    return edges
+
+
+def _admissible(rate: Array, h: float, steps: int | None) -> int:
+    """The number of steps in a piece; `ValueError` for too few."""
+    if steps is not None:
+        require_whole(steps=steps)
+    if isinstance(rate, Tracer):
+        if steps is None:
+            raise ValueError("steps must be given where the control has no values yet.")
+        return steps
+    least = max(1, math.ceil(float(rate) * h * (1 - 1e-9)))
+    if steps is not None and steps < least:
+        raise ValueError(
+            f"steps={steps} a piece makes the Courant number "
+            f"{float(rate) * h / steps:.3g}: the longest step is "
+            f"{1 / float(rate):.3g}, so that it takes at least {least}."
+        )
+    return least if steps is None else steps
+
+
+def _faces(
+    edges: tuple[Array, ...],
+    axis: int,
+    layer: tuple[Array, Array],
+    activation: Activation,
+) -> Array:
+    """The velocity along one axis in the middle of the faces across it."""
+    weight, bias = layer
+    z = bias[axis]
+    for j, each in enumerate(edges):
+        x = each if j == axis else (each[1:] + each[:-1]) / 2
+        shape = tuple(x.size if k == j else 1 for k in range(len(edges)))
+        z = z + weight[axis, j] * x.reshape(shape)
+    return activation(z)
+
+
+@partial(jax.jit, static_argnames=("activation", "order"))
+def _fastest(edges, weight, bias, activation, order):
+    """The reciprocal of the longest admissible step, over all pieces and cells."""
+
+    def piece(layer):
+        rates = jnp.zeros(())
+        for axis, each in enumerate(edges):
+            a = _faces(edges, axis, layer, activation)
+            right = jnp.maximum(_cut(a, axis, 1, None), 0)
+            left = jnp.maximum(-_cut(a, axis, 0, -1), 0)
+            both = right + left if order == 1 else 2 * jnp.maximum(right, left)
+            rates = rates + both / (each[1] - each[0])
+        return rates.max()
+
+    return jax.lax.map(piece, (weight, bias)).max()
+
+
+def _cut(g: Array, axis: int, start: int, stop: int | None) -> Array:
+    index: Sequence[Any] = [slice(None)] * g.ndim
+    index = [*index[:axis], slice(start, stop), *index[axis + 1 :]]
+    return g[tuple(index)]
+
+
+def _pad(g: Array, axis: int, cells: int) -> Array:
+    return jnp.pad(g, [(cells * (k == axis),) * 2 for k in range(g.ndim)])
+
+
+def _limited(g: Array, axis: int) -> Array:
+    """Half of the MC slope of all cells but the first and the last."""
+    d = _cut(g, axis, 1, None) - _cut(g, axis, 0, -1)
+    left, right = _cut(d, axis, 0, -1), _cut(d, axis, 1, None)
+    size = jnp.minimum(jnp.abs(left), jnp.abs(right))
+    size = jnp.minimum(size, jnp.abs(left + right) / 4)
+    return jnp.where(left * right > 0, jnp.sign(left) * size, 0)
+
+
+def _flux(g: Array, a: Array, axis: int, order: int) -> Array:
+    """What flows through the faces across one axis; outside there is nothing."""
+    if order == 1:
+        g = _pad(g, axis, 1)
+        left, right = _cut(g, axis, 0, -1), _cut(g, axis, 1, None)
+    else:
+        g = _pad(g, axis, 2)
+        half = _limited(g, axis)
+        g = _cut(g, axis, 1, -1)
+        left = _cut(g + half, axis, 0, -1)
+        right = _cut(g - half, axis, 1, None)
+    return jnp.maximum(a, 0) * left + jnp.minimum(a, 0) * right
+
+
+@partial(jax.jit, static_argnames=("activation", "order", "keep"))
+def _march(g, edges, weight, bias, dt, steps, activation, order, keep):
+    widths = [(each[-1] - each[0]) / (each.size - 1) for each in edges]
+
+    def change(g, faces):
+        """What a step of Euler's scheme adds, and how much flows out."""
+        total, out = jnp.zeros_like(g), jnp.zeros((), g.dtype)
+        for axis, (a, dx) in enumerate(zip(faces, widths, strict=True)):
+            F = _flux(g, a, axis, order) * (dt / dx)
+            total = total + _cut(F, axis, 0, -1) - _cut(F, axis, 1, None)
+            out = out + _cut(F, axis, -1, None).sum() - _cut(F, axis, 0, 1).sum()
+        return total, out
+
+    def stage(n, carry, faces):
+        # one at a time: XLA would compute the first again for each use in the second
+        base, g, lost = carry
+        moved, out = change(g, faces)
+        if order == 1:
+            return base, g + moved, lost + out
+        again = jnp.asarray(n % 2, g.dtype)
+        end = (again * base + g + moved) / (1 + again)
+        return jnp.where(again > 0, end, base), end, lost + out / 2
+
+    def piece(carry, layer):
+        faces = [_faces(edges, axis, layer, activation) for axis in range(len(edges))]
+        stages = partial(stage, faces=faces)
+        carry = jax.lax.fori_loop(0, order * steps, stages, carry)
+        return carry, carry[1] if keep else None
+
+    start = g, g, jnp.zeros((), g.dtype)
+    (_, end, lost), history = jax.lax.scan(piece, start, (weight, bias))
+    volume = math.prod(widths)
+    lost = lost * volume
+    defect = end.sum() * volume + lost - g.sum() * volume
+    if history is not None:
+        history = jnp.concatenate([g[None], history])
+    return end, lost, defect, end.min(), history
