@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("bad_input.py")
+pytestmark = pytest.mark.timeout(900)  # minutes, where a core is slow
 
 
 @pytest.fixture(scope="module")

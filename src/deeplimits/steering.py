@@ -246,11 +246,12 @@ def _shears(
 def _best_pair(
     x: np.ndarray, y: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal $u$ and $e$ with the largest smallest gap of both readings."""
+    """Orthonormal $u$ and $e$ with the largest smallest gap of both readings, which
+    rounding on the way must not close."""
     pairs = _orthonormal_pairs(x.shape[1], count)
     gaps = [min(_gap(x @ u), _gap(y @ e)) for u, e in pairs]
     best = int(np.argmax(gaps))
-    if not gaps[best] > 0:
+    if not gaps[best] > np.finfo(float).eps * max(np.abs(x).max(), np.abs(y).max()):
         raise ValueError(
             f"points or targets are too close: none of {count} directions tells all "
             "of both apart."
