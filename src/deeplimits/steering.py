@@ -119,7 +119,7 @@ class Steering:
         times = as_doubles("times", times, shape=(None,))
         ends = np.append(0.0, np.cumsum(self.durations))
         require_times("times", times, ends[-1])
-        nodes = np.asarray(jax.vmap(self.network.trajectory)(x))
+        nodes = np.asarray(_paths(self.network, x))
         place = np.clip(np.searchsorted(ends, times, "right") - 1, 0, self.pieces - 1)
         length = np.where(self.durations[place] > 0, self.durations[place], 1.0)
         part = np.clip((times - ends[place]) / length, 0, 1)[:, None, None]
@@ -517,6 +517,11 @@ def _network(block: AbstractBlock, durations: np.ndarray) -> ResNet:
 @eqx.filter_jit
 def _arrive(network: ResNet, points: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return jax.vmap(network)(points)
+
+
+@eqx.filter_jit
+def _paths(network: ResNet, points: Float[Array, "n d"]) -> Float[Array, "n nodes d"]:
+    return jax.vmap(network.trajectory)(points)
 
 
 def _arrived(network: ResNet, points: np.ndarray) -> np.ndarray:
