@@ -139,8 +139,8 @@ def hinge_flow(
        x + \varphi(\langle a, v \rangle)\, \mathrm{ReLU}(\langle a, x \rangle + b)\, v,
        \qquad \varphi(\lambda) = \frac{e^\lambda - 1}{\lambda}, \quad \varphi(0) = 1, $$
 
-    with $v$ = `outer` and $a$ = `inner`, since the reading $z = \langle a, x \rangle + b$
-    obeys $\dot z = \langle a, v \rangle \max(z, 0)$. It costs $\|v\| \|a\|$.
+    with $v$ = `outer` and $a$ = `inner`, since what is read, $z = \langle a, x \rangle
+    + b$, obeys $\dot z = \langle a, v \rangle \max(z, 0)$. It costs $\|v\| \|a\|$.
     """
     x = as_floats("x", x, shape=(None, None))
     v = as_floats("outer", outer, shape=x.shape[1:])
@@ -149,7 +149,7 @@ def hinge_flow(
     for name, values in (("x", x), ("outer", v), ("inner", a), ("bias", b)):
         require_finite(name, values)
     reading = jnp.maximum(x @ a + b, 0)
-    return x + divided(jnp.expm1, a @ v) * jnp.outer(reading, v)
+    return jnp.add(x, divided(jnp.expm1, a @ v) * jnp.outer(reading, v))
 
 
 # ------------------------------------------------------------- with an outer vector
