@@ -780,6 +780,15 @@ TABLE = {
                     (steering.steer_without_outer, {}),
                 )
             },
+            "hinge_flow": Call(
+                steering.hinge_flow,
+                {
+                    "x": Numbers(A, ("outer", "inner")),
+                    "outer": Numbers(X),
+                    "inner": Numbers(-2 * X),
+                    "bias": Numbers(np.float32(0.5)),
+                },
+            ),
             "least_pieces": Call(
                 steering.least_pieces,
                 {"n": Count(3), "d": Count(2), "width": Count(1)},

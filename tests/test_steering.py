@@ -29,6 +29,21 @@ def test_one_layer_of_a_shear_is_its_flow(activation):
     np.testing.assert_allclose(product, 0, atol=1e-13 * abs(block.inner).max())
 
 
+@pytest.mark.parametrize("product", [-1.2, 0.0, 0.7])
+def test_a_hinge_in_closed_form_is_the_flow(product):
+    """Also where it sees its own motion: against ten thousand short steps."""
+    x, (v, a) = pairs(20, 3)[0] - 0.5, np.random.default_rng(3).normal(size=(2, 3))
+    v = v + (product - a @ v) / (a @ a) * a
+    assert v @ a == pytest.approx(product, abs=1e-12)
+    fine = x.copy()
+    for _ in range(10_000):
+        fine += np.maximum(fine @ a + 0.1, 0)[:, None] * v / 10_000
+    moved = steering.hinge_flow(x, v, a, 0.1)
+    np.testing.assert_allclose(moved, fine, atol=3e-4)
+    assert np.abs(moved - x).max() > 0.1
+    assert (np.asarray(moved == x).all(1) == (x @ a + 0.1 <= 0)).all()
+
+
 @pytest.mark.parametrize(
     ("activation", "n", "d", "width", "tolerance"),
     [

@@ -34,6 +34,7 @@ from .checks import (
     require_whole,
     require_within,
 )
+from .meanfield.closed_forms import divided
 from .residual import (
     AbstractBlock,
     Activation,
@@ -118,12 +119,37 @@ class Steering:
         times = as_doubles("times", times, shape=(None,))
         ends = np.append(0.0, np.cumsum(self.durations))
         require_times("times", times, ends[-1])
-        nodes = np.asarray(jax.vmap(self.network.trajectory)(x))
+        nodes = np.asarray(_paths(self.network, x))
         place = np.clip(np.searchsorted(ends, times, "right") - 1, 0, self.pieces - 1)
         length = np.where(self.durations[place] > 0, self.durations[place], 1.0)
         part = np.clip((times - ends[place]) / length, 0, 1)[:, None, None]
         start, end = nodes[:, place].swapaxes(0, 1), nodes[:, place + 1].swapaxes(0, 1)
         return start + part * (end - start)
+
+
+def hinge_flow(
+    x: Float[Array | np.ndarray, "n d"],
+    outer: Float[Array | np.ndarray, " d"],
+    inner: Float[Array | np.ndarray, " d"],
+    bias: float | Float[Array, ""] = 0.0,
+) -> Float[Array, "n d"]:
+    r"""Where one hinge, a shear or not, has the points after time 1: the flow of
+
+    $$ \dot x = v\, \mathrm{ReLU}(\langle a, x \rangle + b) \quad \text{is} \quad
+       x + \varphi(\langle a, v \rangle)\, \mathrm{ReLU}(\langle a, x \rangle + b)\, v,
+       \qquad \varphi(\lambda) = \frac{e^\lambda - 1}{\lambda}, \quad \varphi(0) = 1, $$
+
+    with $v$ = `outer` and $a$ = `inner`, since what is read, $z = \langle a, x \rangle
+    + b$, obeys $\dot z = \langle a, v \rangle \max(z, 0)$. It costs $\|v\| \|a\|$.
+    """
+    x = as_floats("x", x, shape=(None, None))
+    v = as_floats("outer", outer, shape=x.shape[1:])
+    a = as_floats("inner", inner, shape=x.shape[1:])
+    b = as_floats("bias", bias, shape=())
+    for name, values in (("x", x), ("outer", v), ("inner", a), ("bias", b)):
+        require_finite(name, values)
+    reading = jnp.maximum(x @ a + b, 0)
+    return jnp.add(x, divided(jnp.expm1, a @ v) * jnp.outer(reading, v))
 
 
 # ------------------------------------------------------------- with an outer vector
@@ -491,6 +517,11 @@ def _network(block: AbstractBlock, durations: np.ndarray) -> ResNet:
 @eqx.filter_jit
 def _arrive(network: ResNet, points: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return jax.vmap(network)(points)
+
+
+@eqx.filter_jit
+def _paths(network: ResNet, points: Float[Array, "n d"]) -> Float[Array, "n nodes d"]:
+    return jax.vmap(network.trajectory)(points)
 
 
 def _arrived(network: ResNet, points: np.ndarray) -> np.ndarray:
