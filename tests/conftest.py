@@ -21,6 +21,8 @@ jax.config.update("jax_default_matmul_precision", "float32")
 # be looked for after it has other shapes, and so is compiled.
 phases = hypothesis.Phase.explicit, hypothesis.Phase.generate
 hypothesis.settings.register_profile("first-failure", phases=phases)
+if profile := os.environ.get("HYPOTHESIS_PROFILE"):
+    hypothesis.settings.load_profile(profile)
 
 # Only here: in use, the annotations cost nothing.
 jaxtyping.install_import_hook("deeplimits", "beartype.beartype")

@@ -83,10 +83,10 @@ def outcome(tests: str, tree: Path) -> tuple[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         # as in `make test-laws`
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "HYPOTHESIS_PROFILE": "first-failure",
     }
     pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    first = "--hypothesis-profile=first-failure"
-    command = [*pytest, first, *shlex.split(tests)]
+    command = [*pytest, *shlex.split(tests)]
     try:
         done = subprocess.run(
             command,
