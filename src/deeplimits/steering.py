@@ -296,7 +296,7 @@ def _orthonormal_pairs(d: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return q[..., 0], q[..., 1]
 
 
-def _gap(values: np.ndarray) -> np.ndarray:
+def _gap(values: np.ndarray) -> np.ndarray | np.float64:
     """The smallest gap in each column."""
     return np.diff(np.sort(values, axis=0), axis=0).min(axis=0, initial=math.inf)
 
