@@ -5,6 +5,7 @@ import os
 # Several workers share one GPU: left to itself, JAX takes most of its memory for each.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
+import hypothesis
 import jax
 import jaxtyping
 import numpy as np
@@ -15,6 +16,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # A recent GPU would multiply float32 in TensorFloat-32, to three digits.
 jax.config.update("jax_default_matmul_precision", "float32")
+
+# For `tools/mutants.py`: the first failure is enough. Each smaller example that would
+# be looked for after it has other shapes, and so is compiled.
+phases = hypothesis.Phase.explicit, hypothesis.Phase.generate
+hypothesis.settings.register_profile("first-failure", phases=phases)
 
 # Only here: in use, the annotations cost nothing.
 jaxtyping.install_import_hook("deeplimits", "beartype.beartype")

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from conftest import require
 
-from deeplimits import plots
+from deeplimits import films, plots
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -271,7 +271,7 @@ def test_a_film_is_still_until_its_box_is_ticked(browser, motion):
         figure, ax = plt.subplots(figsize=(2, 1))
         (line,) = ax.plot([0, 1], [0, 1])
         ax.set_ylim(0, 1)
-        film = plots.film(
+        film = films.film(
             figure,
             lambda k: line.set_ydata([k / 7, 1 - k / 7]),
             8,

@@ -201,7 +201,7 @@ def test_a_page_knows_where_its_old_sections_are(pages):
 
 def test_the_page_is_the_record_and_ends_in_its_provenance(pages):
     text = pages("toy").find("article").get_text(" ", strip=True)
-    assert "Slope -1.00 ." in text
+    assert "Slope \N{MINUS SIGN}1.00 ." in text
     assert "which is not a page" not in text
     assert "at commit abcdef0123+: profile book, seed 1, cpu, float64; 12 s" in text
 

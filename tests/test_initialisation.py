@@ -146,9 +146,9 @@ def test_smooth_increments_have_variance_one_and_share_their_path():
 
 def test_smooth_increments_stay_smooth_at_any_depth_in_float32():
     with jax.enable_x64(False):
-        found = init.smooth_increments(8192, (20,), length_scale=0.1, key=jr.key(12))
+        found = init.smooth_increments(10_321, (20,), length_scale=0.1, key=jr.key(12))
     assert found.dtype == "float32"
-    assert regularity(np.asarray(found)).value == pytest.approx(2, abs=0.01)
+    assert regularity(np.asarray(found)).value == pytest.approx(2, abs=0.005)
 
 
 @pytest.mark.parametrize("depth", [1, 3, 49, 1000])

@@ -1,6 +1,9 @@
 """Laws of the mean field: particles, characteristics, finite volumes, Fokker–Planck."""
 
 import math
+import os
+import subprocess
+import sys
 
 import diffrax
 import jax
@@ -21,6 +24,64 @@ CLOUD = jr.normal(jr.key(0), (2, 50))
 
 
 # ------------------------------------------------------------------------ particles
+
+
+ON_EIGHT_DEVICES = """
+import jax, jax.numpy as jnp, jax.random as jr, numpy as np
+
+jax.config.update("jax_enable_x64", True)
+from deeplimits import devices, meanfield
+from deeplimits.residual import OneLayer
+
+W = jnp.asarray([[0.5, -2.0], [1.0, -0.75]])
+control = OneLayer(jnp.stack([W, -W]), jnp.asarray([[0.1, 0.2], [-0.3, 1.0]]))
+x = jr.normal(jr.key(0), (2, 56))
+blocks = x.reshape(2, 8, 7).swapaxes(0, 1)
+found = devices.over_devices(lambda x: meanfield.flow(x, control, steps=3))(blocks)
+assert len(found.sharding.device_set) == 8
+whole = meanfield.flow(x, control, steps=3)
+assert np.array_equal(found.swapaxes(0, 1).reshape(2, 56), whole)
+np.testing.assert_allclose((found**2).mean(), (whole**2).mean(), rtol=1e-13)
+
+
+def same(density, edges, control, order):
+    here = meanfield.transport(density, edges, control, order=order, keep=True)
+    there = meanfield.transport(
+        density, edges, control, order=order, keep=True, spread=True
+    )
+    assert len(there.density.sharding.device_set) == 8
+    assert abs(here.defect) < 1e-13 and abs(there.defect) < 1e-13
+    for name in ("density", "history", "lost", "least", "courant"):
+        a, b = getattr(here, name), getattr(there, name)
+        np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-13, err_msg=name)
+    return here
+
+
+e1, e2 = jnp.linspace(-5, 5, 33), jnp.linspace(-4, 4, 18)
+m1, m2 = ((e[1:] + e[:-1]) / 2 for e in (e1, e2))
+g = jnp.exp(-((m1[:, None] - 0.5) ** 2) - 2 * m2**2)
+same(g / g.sum() / (e1[1] - e1[0]) / (e2[1] - e2[0]), (e1, e2), control, 2)
+away = OneLayer(jnp.full((1, 1, 1), 2.0), jnp.ones((1, 1)), activation="identity")
+g = jnp.exp(-(m1**2)) / np.sqrt(np.pi)
+assert same(g, e1, away, 1).lost > 0.1
+for cells in (20, 8):
+    edges = jnp.linspace(0, 1, cells + 1)
+    try:
+        meanfield.transport(jnp.ones(cells), edges, away, spread=True)
+    except ValueError as error:
+        assert f"{cells} cells do not divide over 8 devices, 2 or more" in str(error)
+    else:
+        raise AssertionError(f"{cells} cells on 8 devices")
+"""
+
+
+def test_eight_devices_find_the_same():
+    """Particles bit by bit; cells, which need their neighbours, and sums to 1e-13."""
+    flags = "--xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", ON_EIGHT_DEVICES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_particles_are_the_columns_of_the_network(dtype):

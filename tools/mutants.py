@@ -81,9 +81,12 @@ def outcome(tests: str, tree: Path) -> tuple[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(tree.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        # as in `make test-laws`
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    command = [*pytest, *shlex.split(tests)]
+    first = "--hypothesis-profile=first-failure"
+    command = [*pytest, first, *shlex.split(tests)]
     try:
         done = subprocess.run(
             command,

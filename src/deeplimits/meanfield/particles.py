@@ -70,7 +70,10 @@ def flow(
        h = \frac{T}{K \cdot \mathrm{steps}}, $$
 
     with so many `steps` in each of the $K$ pieces of the control. With one step and
-    $T = 1$ it is the `ResNet` of the control, applied to each column.
+    $T = 1$ it is the `ResNet` of the control, applied to each column. Blocks of
+    particles, $(m, d, n)$, go over all devices, to the same numbers, by
+
+        over_devices(lambda x: flow(x, control))(blocks)
 
     Raises `ValueError` for a state that is not $(d, N)$ in the control's dimensions.
     """

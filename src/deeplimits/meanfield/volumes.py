@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from ..checks import (
@@ -126,6 +127,7 @@ def transport(
     steps: int | None = None,
     order: int = 2,
     keep: bool = False,
+    spread: bool = False,
 ) -> Transported:
     r"""The density after time $T$, from its averages in equal cells, in one dimension
     or two: `density` is $(n)$ or $(n_1, n_2)$, and `edges` an array or a pair of them.
@@ -142,16 +144,20 @@ def transport(
 
     for order 1 and 2; then no value becomes negative. Derivatives go forwards through
     it (`jax.jvp`, `jax.jacfwd`). `keep` also returns the density after each piece.
+    With `spread` each device has its share of the cells, in strips across the first
+    axis, and gets the cells beside it from its neighbours; devices are those of
+    `over_devices`.
 
     Raises `ValueError` for more than that, with the longest admissible step, for cells
-    that are not equal, and for a density that is negative, not finite or of another
-    shape; warns of a mass that is not 1.
+    that are not equal or that the devices do not divide, and for a density that is
+    negative, not finite or of another shape; warns of a mass that is not 1.
     """
     edges = _equal(as_edges(edges))
     g = as_density(density, edges)
     pieces, _ = pieces_of(control, len(edges))
     require_within("[0, inf)", duration=duration)
     require_known("order", str(order), ("1", "2"))
+    spread = spread and _divided(len(g), order)
     h = duration / pieces
     rate = _fastest(edges, control.weight, control.bias, control.activation, order)
     steps = _admissible(rate, h, steps)
@@ -159,7 +165,7 @@ def transport(
     if isinstance(rate, Tracer):
         g = eqx.error_if(g, dt * rate > 1 + 1e-6, "the Courant number exceeds 1.")
     arrays = g, edges, control.weight, control.bias, dt, steps
-    found, *numbers = _march(*arrays, control.activation, order, keep)
+    found, *numbers = _march(*arrays, control.activation, order, keep, spread)
     return Transported(found, steps * pieces, dt * rate, *numbers)
 
 
@@ -170,6 +176,16 @@ def _equal(edges: tuple[Array, ...]) -> tuple[Array, ...]:
     if len(edges) > 2 or not all(holds(equal, each) for each in edges):
         raise ValueError("edges must be those of equal cells, along one axis or two.")
     return edges
+
+
+def _divided(cells: int, order: int) -> bool:
+    """Whether there are several devices; `ValueError` if they do not divide them."""
+    devices = len(jax.devices())
+    if cells % devices or cells < order * devices:
+        raise ValueError(
+            f"{cells} cells do not divide over {devices} devices, {order} or more each."
+        )
+    return devices > 1
 
 
 def _admissible(rate: Array, h: float, steps: int | None) -> int:
@@ -229,8 +245,15 @@ def _cut(g: Array, axis: int, start: int, stop: int | None) -> Array:
     return g[tuple(index)]
 
 
-def _pad(g: Array, axis: int, cells: int) -> Array:
-    return jnp.pad(g, [(cells * (k == axis),) * 2 for k in range(g.ndim)])
+def _pad(g: Array, axis: int, cells: int, spread: bool) -> Array:
+    """With the cells beside: those of the neighbours, or none, where nothing is."""
+    if not (spread and axis == 0):
+        return jnp.pad(g, [(cells * (k == axis),) * 2 for k in range(g.ndim)])
+    up = [(i, i + 1) for i in range(jax.lax.axis_size("strips") - 1)]
+    down = [(j, i) for i, j in up]
+    before = jax.lax.ppermute(g[-cells:], "strips", up)  # zero for the first
+    behind = jax.lax.ppermute(g[:cells], "strips", down)
+    return jnp.concatenate([before, g, behind])
 
 
 def _limited(g: Array, axis: int) -> Array:
@@ -242,13 +265,13 @@ def _limited(g: Array, axis: int) -> Array:
     return jnp.where(left * right > 0, jnp.sign(left) * size, 0)
 
 
-def _flux(g: Array, a: Array, axis: int, order: int) -> Array:
+def _flux(g: Array, a: Array, axis: int, order: int, spread: bool) -> Array:
     """What flows through the faces across one axis; outside there is nothing."""
     if order == 1:
-        g = _pad(g, axis, 1)
+        g = _pad(g, axis, 1, spread)
         left, right = _cut(g, axis, 0, -1), _cut(g, axis, 1, None)
     else:
-        g = _pad(g, axis, 2)
+        g = _pad(g, axis, 2, spread)
         half = _limited(g, axis)
         g = _cut(g, axis, 1, -1)
         left = _cut(g + half, axis, 0, -1)
@@ -256,15 +279,41 @@ def _flux(g: Array, a: Array, axis: int, order: int) -> Array:
     return jnp.maximum(a, 0) * left + jnp.minimum(a, 0) * right
 
 
-@partial(jax.jit, static_argnames=("activation", "order", "keep"))
-def _march(g, edges, weight, bias, dt, steps, activation, order, keep):
+@partial(jax.jit, static_argnames=("activation", "order", "keep", "spread"))
+def _march(g, edges, weight, bias, dt, steps, activation, order, keep, spread):
     widths = [(each[-1] - each[0]) / (each.size - 1) for each in edges]
+    settings = {"activation": activation, "order": order, "keep": keep}
+    arrays = g, edges, widths, weight, bias, dt, steps
+    if not spread:
+        return _strip(*arrays, **settings, spread=False)
+    one, all_ = PartitionSpec("strips"), PartitionSpec()
+    return jax.shard_map(
+        partial(_strip, **settings, spread=True),
+        mesh=Mesh(jax.devices(), ("strips",)),
+        in_specs=(one, *[all_] * 6),
+        out_specs=(one, all_, all_, all_, PartitionSpec(None, "strips")),
+        check_vma=False,
+    )(*arrays)
+
+
+def _strip(
+    g, edges, widths, weight, bias, dt, steps, *, activation, order, keep, spread
+):
+    """All steps in the cells of one device. Its sums are over all of them."""
+
+    def over_strips(sum_or_least, number):
+        return sum_or_least(number, "strips") if spread else number
+
+    if spread:
+        first = jax.lax.axis_index("strips") * len(g)
+        here = jax.lax.dynamic_slice(edges[0], (first,), (len(g) + 1,))
+        edges = here, *edges[1:]
 
     def change(g, faces):
         """What a step of Euler's scheme adds, and how much flows out."""
         total, out = jnp.zeros_like(g), jnp.zeros((), g.dtype)
         for axis, (a, dx) in enumerate(zip(faces, widths, strict=True)):
-            F = _flux(g, a, axis, order) * (dt / dx)
+            F = _flux(g, a, axis, order, spread) * (dt / dx)
             total = total + _cut(F, axis, 0, -1) - _cut(F, axis, 1, None)
             out = out + _cut(F, axis, -1, None).sum() - _cut(F, axis, 0, 1).sum()
         return total, out
@@ -288,8 +337,8 @@ def _march(g, edges, weight, bias, dt, steps, activation, order, keep):
     start = g, g, jnp.zeros((), g.dtype)
     (_, end, lost), history = jax.lax.scan(piece, start, (weight, bias))
     volume = math.prod(widths)
-    lost = lost * volume
-    defect = end.sum() * volume + lost - g.sum() * volume
+    lost = over_strips(jax.lax.psum, lost) * volume
+    defect = over_strips(jax.lax.psum, end.sum() - g.sum()) * volume + lost
     if history is not None:
         history = jnp.concatenate([g[None], history])
-    return end, lost, defect, end.min(), history
+    return end, lost, defect, over_strips(jax.lax.pmin, end.min()), history

@@ -1,4 +1,8 @@
-"""Alt texts that quote measured numbers: `{slope:.2f}` comes from the record."""
+"""Measured numbers that the prose and alternative texts quote from the record.
+
+Alternative texts take them in braces, `{slope:.2f}`; in the prose the glued numbers get
+a minus sign where Python writes a hyphen.
+"""
 
 import re
 from pathlib import Path
@@ -10,6 +14,7 @@ from sphinx.errors import ExtensionError
 from deeplimits import ledger
 
 FIELD = re.compile(r"\{([A-Za-z][\w-]*)(?::([^{}]*))?\}")
+NUMBER = re.compile(r"-[\d.]+(e[-+]?\d+)?")
 
 
 def fill(alt: str, values: dict, where: str) -> str:
@@ -37,6 +42,14 @@ def fill_page(app: Sphinx, doctree: nodes.document) -> None:
             image["alt"] = fill(image["alt"], values, app.env.docname)
 
 
+def typeset(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    for quoted in doctree.findall(nodes.inline):
+        text = quoted.astext()
+        if "pasted-text" in quoted["classes"] and NUMBER.fullmatch(text):
+            quoted.children = [nodes.Text(text.replace("-", "\N{MINUS SIGN}"))]
+
+
 def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", fill_page)
+    app.connect("doctree-resolved", typeset)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
