@@ -274,30 +274,31 @@ def _best_pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Orthonormal $u$ and $e$ with the largest smallest gap of both readings, which
     rounding on the way must not close."""
-    pairs = _orthonormal_pairs(x.shape[1], count)
-    gaps = [min(_gap(x @ u), _gap(y @ e)) for u, e in pairs]
+    u, e = _orthonormal_pairs(x.shape[1], count)
+    gaps = np.minimum(_gap(x @ u.T), _gap(y @ e.T))
     best = int(np.argmax(gaps))
     if not gaps[best] > np.finfo(float).eps * max(np.abs(x).max(), np.abs(y).max()):
         raise ValueError(
             f"points or targets are too close: none of {count} directions tells all "
             "of both apart."
         )
-    return pairs[best]
+    return u[best], e[best]
 
 
-def _orthonormal_pairs(d: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _orthonormal_pairs(d: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     if d == 2:
         angles = np.pi * np.arange(count) / count
         cos, sin = np.cos(angles), np.sin(angles)
-        both = np.stack([cos, sin], 1), np.stack([-sin, cos], 1)
-        return list(zip(*both, strict=True))
+        return np.stack([cos, sin], 1), np.stack([-sin, cos], 1)
     even = stats.qmc.Halton(2 * d, scramble=False).random(count + 1)[1:]
     normals = stats.norm.ppf(even).reshape(count, d, 2)
-    return [(q[:, 0], q[:, 1]) for q in np.linalg.qr(normals)[0]]
+    q, _ = np.linalg.qr(normals)
+    return q[..., 0], q[..., 1]
 
 
-def _gap(values: np.ndarray) -> float:
-    return float(np.diff(np.sort(values)).min(initial=math.inf))
+def _gap(values: np.ndarray) -> np.ndarray | np.float64:
+    """The smallest gap in each column."""
+    return np.diff(np.sort(values, axis=0), axis=0).min(axis=0, initial=math.inf)
 
 
 # ---------------------------------------------------------- without an outer matrix
@@ -371,7 +372,7 @@ def _coordinates(
     x: np.ndarray, y: np.ndarray, read: tuple[int, int] | None
 ) -> tuple[int, int]:
     def told_apart(pair):
-        gaps = _gap(x[:, pair[0]]), _gap(y[:, pair[1]])
+        gaps = float(_gap(x[:, pair[0]])), float(_gap(y[:, pair[1]]))
         return sum(gap > 0 for gap in gaps), min(gaps)
 
     pairs = list(itertools.permutations(range(x.shape[1]), 2))
