@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pypdf
 import pytest
 import yaml
@@ -101,8 +102,12 @@ document.querySelectorAll("div.solution")
 # Of pictures that a record holds: how many CSS pixels an inch of them takes.
 SCALES = """
 Array.from(document.querySelectorAll("article .cell_output img, article figure img"))
-  .filter((image) => image.offsetParent && image.src.endsWith(".png"))
+  .filter((image) => image.offsetParent && /\\.png$|^data:image.png/.test(image.src))
   .map((image) => [image.src, DPI * image.clientWidth / image.naturalWidth])
+"""
+
+CLOCKS = """
+(screen) => screen.getAnimations({subtree: true}).map((a) => a.animationName).sort()
 """
 
 
@@ -257,6 +262,47 @@ def test_who_comes_for_what_has_moved_is_sent_on(visit, site, path):
     anchor, address = next(iter(json.loads(script.text_content()).items()))
     seen.page.goto(f"{seen.page.url.partition('#')[0]}#{anchor}")
     seen.page.wait_for_url(f"**/{address}")
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_a_film_is_still_until_its_box_is_ticked(browser, motion):
+    with mpl.rc_context():
+        mpl.use("agg")
+        figure, ax = plt.subplots(figsize=(2, 1))
+        (line,) = ax.plot([0, 1], [0, 1])
+        ax.set_ylim(0, 1)
+        film = plots.film(
+            figure,
+            lambda k: line.set_ydata([k / 7, 1 - k / 7]),
+            8,
+            alt="A line that turns, step by step",
+            seconds=0.8,
+        )
+    page = browser.new_page(reduced_motion=motion)
+    page.set_content(film._repr_html_())
+    screen, box = page.locator(".dl-screen"), page.get_by_label("Play the film")
+    still = screen.screenshot()
+    assert page.get_by_role("img", name=film.alt).is_visible()
+    page.wait_for_timeout(300)
+    assert screen.screenshot() == still
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert box.is_checked()
+    seen = set()
+    for _ in range(5):  # shots take their time, too
+        page.wait_for_timeout(130)
+        seen.add(screen.screenshot())
+    clocks = screen.evaluate(CLOCKS)
+    assert clocks == (["dl-across", "dl-down"] if motion != "reduce" else ["dl-down"])
+    assert len(seen) > 2 or motion == "reduce"
+    page.keyboard.press("Space")
+    assert screen.screenshot() == still
+    screen.click()
+    assert box.is_checked()
+    page.emulate_media(media="print")
+    assert screen.screenshot() == still
+    assert not box.is_visible()
+    page.close()
 
 
 def test_the_ledger_can_be_filtered(visit):
