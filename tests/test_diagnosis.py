@@ -135,6 +135,7 @@ def test_entries_that_move_together_do_not_narrow_the_interval():
         (lambda: smooth(64), SMOOTH),
         (lambda: smooth(64).astype(np.float16), SMOOTH),
         (lambda: np.ones((64, 3, 2)) / 3, SMOOTH),
+        (lambda: 1 + 2.0**-52 * (noise(64) > 0), SMOOTH),
         (lambda: np.zeros((64, 3, 2)), IDENTITY),
         (lambda: np.ones((64, 5), int), SMOOTH),
         (lambda: 10 + noise(256), BETWEEN),
