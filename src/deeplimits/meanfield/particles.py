@@ -19,6 +19,7 @@ from ..residual import Activation, OneLayer
 from .controls import Noise, pieces_of
 
 WRITTEN_OUT = 8  # dimensions up to which the product is written out
+BLOCK = 2**15  # particles that go through all layers together: they stay in the cache
 
 Rows = tuple[Array, ...]
 
@@ -43,6 +44,18 @@ def _states(
     return tuple(x), control, jnp.asarray(duration / (pieces * steps), x.dtype)
 
 
+@partial(jax.jit, static_argnames=("activation", "steps"))
+def _last(rows, weight, bias, h, activation, steps):
+    """The end of `_march`, block by block."""
+
+    def march(rows):
+        return _march(rows, weight, bias, h, activation, steps, False)[0]
+
+    if rows[0].size <= BLOCK or len(rows) > WRITTEN_OUT:
+        return jnp.stack(march(rows))
+    return jnp.stack(jax.lax.map(march, rows, batch_size=BLOCK))
+
+
 @partial(jax.jit, static_argnames=("activation", "steps", "keep"))
 def _march(rows, weight, bias, h, activation, steps, keep):
     def piece(rows, layer):
@@ -53,8 +66,7 @@ def _march(rows, weight, bias, h, activation, steps, keep):
         rows = jax.lax.fori_loop(0, steps, step, rows)
         return rows, jnp.stack(rows) if keep else None
 
-    rows, kept = jax.lax.scan(piece, rows, (weight, bias))
-    return jnp.stack(rows), kept
+    return jax.lax.scan(piece, rows, (weight, bias))
 
 
 def flow(
@@ -78,9 +90,7 @@ def flow(
     Raises `ValueError` for a state that is not $(d, N)$ in the control's dimensions.
     """
     rows, control, h = _states(x, control, duration, steps)
-    return _march(
-        rows, control.weight, control.bias, h, control.activation, steps, False
-    )[0]
+    return _last(rows, control.weight, control.bias, h, control.activation, steps)
 
 
 def trajectory(
