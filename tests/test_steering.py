@@ -176,7 +176,7 @@ SQUARE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     ("steer", "points", "targets", "options", "message"),
     [
         ("steer", LINE, LINE[::-1], {}, "order cannot change in one dimension"),
-        ("steer", LINE, LINE + 1, {}, "on the line no shear moves a point"),
+        ("steer", LINE, LINE + 1, {}, "on the line shears move all points alike"),
         ("steer_without_outer", LINE, LINE[::-1], {}, "order cannot change"),
         ("steer", SQUARE * 0, SQUARE, {}, r"equal points stay equal: \[0.0, 0.0\]"),
         ("steer", SQUARE, SQUARE * 0, {}, r"one to one: points at \[0.0, 0.0\] and"),

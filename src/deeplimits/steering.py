@@ -493,8 +493,8 @@ def _refuse_line(points: np.ndarray, targets: np.ndarray) -> None:
             "would have to cross. Add a coordinate that is zero."
         )
     raise ValueError(
-        "points and targets need two dimensions: on the line no shear moves a point. "
-        "Add a coordinate that is zero."
+        "points and targets need two dimensions: on the line shears move all points "
+        "alike. Add a coordinate that is zero."
     )
 
 
