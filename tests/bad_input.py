@@ -1215,6 +1215,7 @@ EXCEPT = {
     "epochs.Fit": "a record",
     "epochs.fit": "takes what `orders` and `Stopping` have checked",
     "exercises.answers": "takes nothing",
+    "films": "takes a callable, and is fed wrong sizes and words in test_films",
     "files": "takes files, and is fed damaged ones where these are read",
     "images": "takes files, and is fed damaged ones in test_datasets",
     "intervals.Kind": "names, which `Interval` refuses",
