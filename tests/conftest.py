@@ -72,3 +72,19 @@ def assert_mean(samples, expected):
     samples = np.asarray(samples)
     error = samples.std(ddof=1) / np.sqrt(len(samples))
     assert abs(samples.mean() - expected) < 5 * error, (samples.mean(), expected, error)
+
+
+@pytest.fixture
+def ax():
+    """Axes in the style of the book."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
+    from deeplimits import plots
+
+    mpl.use("agg")
+    with mpl.rc_context():
+        plots.use_style()
+        figure, ax = plt.subplots()
+        yield ax
+        plt.close(figure)

@@ -5,25 +5,13 @@ import io
 import itertools
 import re
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from deeplimits import films, plots
-
-
-@pytest.fixture
-def ax():
-    mpl.use("agg")
-    with mpl.rc_context():
-        plots.use_style()
-        figure, ax = plt.subplots()
-        yield ax
-        plt.close(figure)
-
+from deeplimits import films
 
 WORDS = "A line that turns, step by step"
 

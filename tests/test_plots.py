@@ -8,16 +8,6 @@ import pytest
 from deeplimits import plots, statistics
 
 
-@pytest.fixture
-def ax():
-    mpl.use("agg")
-    with mpl.rc_context():
-        plots.use_style()
-        figure, ax = plt.subplots()
-        yield ax
-        plt.close(figure)
-
-
 def test_rate_draws_points_fit_and_prediction(ax):
     x = np.array([2.0, 4.0, 8.0])
     slope = statistics.loglog_slope(x, 1 / x)
