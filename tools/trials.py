@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import resource
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -69,8 +70,10 @@ def accepted(name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _limit() -> None:
-    # of data alone: JAX reserves far more addresses than it uses
+    # of data alone: JAX reserves far more addresses than it uses; and of the
+    # processor's time, which other work beside it does not lengthen
     resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
 
 
 def outcome(name: str, field: str, value: Any) -> str:
@@ -78,10 +81,16 @@ def outcome(name: str, field: str, value: Any) -> str:
     command = [sys.executable, "-c", _RUN, name, field, repr(value)]
     try:
         run = subprocess.run(
-            command, timeout=SECONDS, preexec_fn=_limit, capture_output=True, text=True
+            command,
+            timeout=10 * SECONDS,
+            preexec_fn=_limit,
+            capture_output=True,
+            text=True,
         )
     except subprocess.TimeoutExpired:
-        return f"longer than {SECONDS} s"
+        return f"longer than {10 * SECONDS} s"
+    if run.returncode == -signal.SIGXCPU:
+        return f"more than {SECONDS} s of a processor"
     if run.returncode:
         return (run.stderr.strip().splitlines() or ["killed"])[-1]
     return "ended"
