@@ -31,15 +31,18 @@ SECONDS, BYTES = 60, 3 * 10**9
 _RUN = """
 import sys, tempfile
 import jax
-from deeplimits import experiments, results
+from deeplimits import cli, experiments, results
 name, field, value = sys.argv[1], sys.argv[2], eval(sys.argv[3], {"nan": float("nan")})
 try:
     found = experiments.run(name, "smoke", key=jax.random.key(0), **{field: value})
     with tempfile.TemporaryDirectory() as folder:
         path = folder + "/x.nc"
         results.save(found, path, config={}, seed=0, wall_seconds=0.0)
-except ValueError as error:
-    sys.exit(0 if "\\n" not in str(error) else 1)
+except Exception as error:
+    line = cli.one_line(error)
+    if line is None:
+        raise
+    sys.exit(0 if "\\n" not in line else 1)
 """
 
 
