@@ -493,7 +493,7 @@ def test_solvers_refuse_what_makes_no_sense(as_in_use):
         variational.minimise(RINGS, variational.one_layer(4, 2, outputs=2))
     with pytest.raises(ValueError, match="unknown scheme"):
         variational.hamiltonian(RINGS.but(scheme="heun"), like)
-    with pytest.raises(ValueError, match="three positive depths"):
+    with pytest.raises(ValueError, match="three positive depths are needed"):
         variational.extrapolated(np.ones(2), np.ones(2))
     with pytest.raises(ValueError, match="weights of one width"):
         variational.distances(like, variational.one_layer(4, 3))
