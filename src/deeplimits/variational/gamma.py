@@ -22,7 +22,7 @@ INTERFACE = 8 / 3  # of width one on the line: the integral of 2 (1 - u^2) over 
 PENALTIES = ("squares", "no factor", "variation")
 CENTRES = ("bond", "site")
 _ITERATIONS = 100  # of Newton's method, which needs about six
-_FAR = 20.0  # widths: there tanh is 1 in double precision
+_FAR = 20.0  # widths: there the interface is 1 in double precision
 
 
 def _finite(name: str, values, shape: tuple[int | None, ...] = (None,)) -> np.ndarray:
@@ -47,7 +47,7 @@ def layered(periods: int, pieces: int) -> Float[np.ndarray, " N"]:
 
 
 def string_energy(
-    u: Float[np.ndarray, " N+1"], stiffness: Float[np.ndarray, " N"]
+    u: Float[np.ndarray, " points"], stiffness: Float[np.ndarray, " N"]
 ) -> float:
     r"""$\int_0^1 a\, \dot u^2 = N \sum_{i=1}^N a_i (u_i - u_{i-1})^2$ of a string of
     $N$ straight pieces, with the `stiffness` $a_i$ on piece $i$.
@@ -62,7 +62,7 @@ def string_energy(
 
 def string_at_rest(
     stiffness: Float[np.ndarray, " N"], *, end: float = 1.0, load: float = 0.0
-) -> Float[np.ndarray, " N+1"]:
+) -> Float[np.ndarray, " points"]:
     r"""The minimiser, with $u_0 = 0$ and $u_N = $ `end`, of
 
     $$ N \sum_{i=1}^N a_i (u_i - u_{i-1})^2 - 2 f\, \frac1N \sum_{i=1}^{N-1} u_i $$
@@ -189,7 +189,9 @@ def scalar_minimiser(
         g = g - step
         if np.abs(step).max() < 1e-12 * (1 + np.abs(g).max()):
             return g
-    raise RuntimeError(f"Newton's method has not settled at {depth=}, {alpha=}, {tau=}.")
+    raise RuntimeError(
+        f"Newton's method has not settled at {depth=}, {alpha=}, {tau=}."
+    )
 
 
 def scalar_limit(
@@ -269,7 +271,8 @@ def lattice_interface(
     require_within("[0.01, 10]", spacing=spacing)
     require_known("centre", centre, CENTRES)
     r, shift = spacing, 0.5 if centre == "bond" else 1.0
-    x = r * (np.arange(math.ceil(_FAR / r) + 1) + shift)
+    # far away it tends to 1 by the factor exp(-2 asinh r) a site
+    x = r * (np.arange(math.ceil(_FAR / math.asinh(r)) + 1) + shift)
     u, inner = np.tanh(x), 6 / r if centre == "bond" else 4 / r
     bands = np.full((3, len(u)), -2 / r)
     for _ in range(_ITERATIONS):
@@ -281,4 +284,4 @@ def lattice_interface(
         u = u + step
         if np.abs(step).max() < 1e-13:
             return np.concatenate([-u[::-1], [0.0] * (centre == "site"), u])
-    raise RuntimeError(f"Newton's method has not settled at {spacing=}, {centre=}.")
+    raise RuntimeError(f"Newton's method has not settled: {spacing=}, {centre=}.")
