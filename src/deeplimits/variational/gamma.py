@@ -212,7 +212,9 @@ def scalar_limit(
         return (math.exp(m) - target) * math.exp(m) + weight * m
 
     low, high = sorted((0.0, math.log(target)))
-    mean = low if low == high else optimize.brentq(slope, low, high, xtol=1e-15)
+    if low == high:
+        return 0.0, 0.0
+    mean = optimize.root_scalar(slope, bracket=(low, high), xtol=1e-15).root
     return mean, (math.exp(mean) - target) ** 2 + weight * mean**2
 
 
