@@ -49,6 +49,7 @@ from deeplimits import (
     steering,
     training,
     variation,
+    variational,
 )
 from deeplimits.variational import gamma
 
@@ -276,6 +277,8 @@ SCALAR_TRAINING = {
     "tau": Real(1.0, within="(0, inf)"),
 }
 STEERED = steering.steer(GRAPH, -GRAPH, activation="tanh")
+TWO_WIDE = variational.one_layer(3, 2, dtype="float32")
+PLANE = variational.Problem(GRAPH, X[[0, 1, 0]], alpha=0.1, loss=variational.square)
 
 
 def calls(prefix: str, table: dict[str, Call]) -> dict[str, Call]:
@@ -561,6 +564,14 @@ TABLE = {
                 {"seed": Count(3, ("Seed",), least=0), "sizes": Sizes((16, 2))},
             ),
             "digits": Call(datasets.digits, {"test": Count(36), "key": KEY}),
+            "rings": Call(
+                lambda n, inner, outer: datasets.rings(n, radii=(inner, outer)),
+                {
+                    "n": Count(3),
+                    "inner": Real(0.5, within="(0, inf)"),
+                    "outer": Real(1.5, within="(0, inf)"),
+                },
+            ),
             "flow_pairs": Call(
                 datasets.flow_pairs,
                 {
@@ -846,6 +857,114 @@ TABLE = {
             "least_pieces": Call(
                 steering.least_pieces,
                 {"n": Count(3), "d": Count(2), "width": Count(1)},
+            ),
+        },
+    ),
+    **calls(
+        "variational",
+        {
+            "parameters.Affine": Call(
+                lambda **given: used(variational.Affine(**given)),
+                {"weight": weights(A), "bias": weights(X)},
+            ),
+            "parameters.Affine.__call__": Call(
+                variational.Affine(jnp.asarray(A), jnp.asarray(X)),
+                {"x": Numbers(X, nan=NAN)},
+            ),
+            "parameters.one_layer": Call(
+                variational.one_layer,
+                {
+                    "depth": Count(3),
+                    "width": Count(2),
+                    "outputs": Count(1),
+                    "activation": Name("tanh"),
+                },
+            ),
+            **{
+                name: Call(
+                    lambda make=make, **given: jax.tree.leaves(make(**given)),
+                    more
+                    | {
+                        "inputs": Numbers(GRAPH, ("labels",)),
+                        "labels": Numbers(X[[0, 1, 0]]),
+                        "alpha": Real(0.5, within="(0, inf)"),
+                        "tau": Real(0.5, within="(0, inf)"),
+                        "penalty": Name("sobolev"),
+                        "scheme": Name("heun"),
+                    },
+                )
+                for name, make, more in (
+                    (
+                        "functional.Problem",
+                        variational.Problem,
+                        {"loss": variational.square},
+                    ),
+                    ("functional.Problem.but", PLANE.but, {}),
+                )
+            },
+            "minima.minimise": Call(
+                variational.minimise,
+                {
+                    "problem": PLANE,
+                    "start": TWO_WIDE,
+                    "tolerance": Real(1e-2, within="(0, inf)"),
+                    "variables": Name("raw"),
+                    "memory": Count(3),
+                    "max_iterations": Count(2),
+                },
+                few=True,
+            ),
+            "minima.newton": Call(
+                variational.newton,
+                {
+                    "problem": PLANE,
+                    "start": TWO_WIDE,
+                    "tolerance": Real(1e-2, within="(0, inf)"),
+                    "max_steps": Count(2),
+                },
+                few=True,
+            ),
+            "whitening.coloured": Call(
+                lambda flat: variational.coloured(PLANE, flat, TWO_WIDE),
+                {"flat": Numbers(np.linspace(0, 1, 21, dtype="float32"))},
+                few=True,
+            ),
+            "branches.refined": Call(
+                lambda depth: variational.refined(PLANE, TWO_WIDE, depth),
+                {"depth": Count(4, least=2)},
+            ),
+            "whitening.random_start": Call(
+                variational.random_start,
+                {
+                    "problem": PLANE,
+                    "like": TWO_WIDE,
+                    "scale": Real(0.5, within="[0, inf)"),
+                    "modes": Count(2, optional=True),
+                    "key": KEY,
+                },
+            ),
+            "branches.multi_start": Call(
+                variational.multi_start,
+                {
+                    "problem": PLANE,
+                    "like": TWO_WIDE,
+                    "starts": Count(2),
+                    "same": Real(1e-3, within="(0, inf)"),
+                    "key": KEY,
+                },
+                few=True,
+            ),
+            "limits.recovered": Call(
+                lambda depth: variational.recovered(
+                    initialisation.PiecewiseLinear(residual.OneLayer(STACK)),
+                    TWO_WIDE.readout,
+                    depth,
+                ),
+                {"depth": Count(4, least=2)},
+            ),
+            "limits.extrapolated": Call(
+                variational.extrapolated,
+                {"depths": Numbers(DEPTHS, ("values",)), "values": Numbers(ERRORS)},
             ),
         },
     ),
@@ -1308,6 +1427,39 @@ EXCEPT = {
     "training.depth_factor": "takes nothing",
     "training.only_layers": "takes a model",
     "training.split_trainable": "takes a model",
+    "variational.functional.tanh_square": "a loss, whose labels `Problem` checks",
+    "variational.functional.square": "a loss, whose labels `Problem` checks",
+    "variational.parameters.Parameters": "takes a block, which has checked its weights",
+    "variational.functional.Problem.steps": "takes parameters",
+    "variational.functional.Problem.outputs": "takes parameters",
+    "variational.functional.Problem.data_loss": "takes parameters",
+    "variational.functional.Problem.roughness": "takes parameters",
+    "variational.functional.Problem.alphas": "takes parameters",
+    "variational.functional.Problem.taus": "takes parameters",
+    "variational.functional.Problem.energy": "takes parameters",
+    "variational.functional.states": "takes parameters",
+    "variational.functional.adjoint": "takes parameters",
+    "variational.functional.Adjoint": "a record",
+    "variational.limits.closed": "takes parameters",
+    "variational.limits.limit_energy": "takes parameters",
+    "variational.limits.distances": "takes parameters",
+    "variational.limits.tl2_distance": "takes parameters",
+    "variational.limits.euler_lagrange": "takes parameters",
+    "variational.limits.EulerLagrange": "a record",
+    "variational.limits.hamiltonian": "takes parameters",
+    "variational.limits.rate_constant": "takes parameters",
+    "variational.limits.RateConstant": "a record",
+    "variational.minima.Minimum": "a record",
+    "variational.branches.Search": "a record",
+    "variational.functional.spread": "what others refuse penalties with",
+    "variational.whitening.Layout": "a record",
+    "variational.whitening.layout_of": "takes parameters",
+    "variational.whitening.whiten": "takes parameters",
+    "variational.whitening.colour": "a part of `coloured`",
+    "variational.whitening.value_and_gradient": "a part of `minimise`",
+    "variational.whitening.whitened": "takes parameters",
+    "variational.minima.hessian": "takes parameters",
+    "variational.branches.continue_in_depth": "passes its depths on to `refined`",
 }
 
 
