@@ -97,6 +97,7 @@ def _scales(problem: Problem, layout: _Layout) -> list[tuple[Array, float]]:
     return [(t, steps**0.5) for t in tau]
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def _whiten(problem: Problem, parameters: Parameters, layout: _Layout) -> Array:
     leaves = jax.tree.leaves(parameters)
     if layout.variables == "whitened":
@@ -106,6 +107,7 @@ def _whiten(problem: Problem, parameters: Parameters, layout: _Layout) -> Array:
     return jnp.concatenate([leaf.ravel() for leaf in leaves])
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def _colour(problem: Problem, flat: Array, layout: _Layout) -> Parameters:
     ends = np.cumsum([math.prod(shape) for shape in layout.shapes])
     pieces = jnp.split(flat, ends[:-1])
@@ -146,11 +148,9 @@ def _energy(problem: Problem, flat: Array, layout: _Layout) -> Array:
     parameters = _colour(problem, flat, layout)
     if layout.variables == "raw" or problem.penalty != "sobolev":
         return problem.energy(parameters)
-    counts = np.array([math.prod(shape) for shape in layout.shapes])
-    alpha = jnp.repeat(
-        problem.alphas(parameters), counts, total_repeat_length=int(counts.sum())
-    )
-    return problem.data_loss(parameters) + jnp.sum(alpha * flat**2)
+    pieces = jnp.split(flat, np.cumsum([math.prod(s) for s in layout.shapes])[:-1])
+    squares = jnp.stack([jnp.sum(piece**2) for piece in pieces])
+    return problem.data_loss(parameters) + problem.alphas(parameters) @ squares
 
 
 # -------------------------------------------------------------------- the solvers
@@ -316,7 +316,7 @@ def _report(
         single = flat.dtype == jnp.float32
         reason = "float32" if single else "no descent"
         flags += [UNSOLVED, "iterations exhausted" if exhausted else reason]
-    if max(float(jnp.abs(z).max()) for z in jax.tree.leaves(parameters)) < TRIVIAL:
+    if max(np.abs(z).max() for z in jax.tree.leaves(parameters)) < TRIVIAL:
         flags.append("trivial")
     if problem.penalty == "no tau":
         flags.append("not coercive")
