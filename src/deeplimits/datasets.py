@@ -145,3 +145,20 @@ def embedded_digits(
 
 def _unit(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def rings(
+    n: int = 10, *, radii: tuple[float, float] = (0.5, 1.5)
+) -> tuple[Float[Array, "2n 2"], Float[Array, " 2n"]]:
+    r"""Two rings of `n` points in the plane, and labels: $+1$ inside, $-1$ outside.
+
+    The inner points lie at angles $2\pi j/n$, the outer ones at $2\pi(j + \frac12)/n$.
+    For an even `n` the set is symmetric under $x \mapsto -x$ and in the first axis; all
+    its labels, and all its points times labels, sum to zero.
+    """
+    require_whole(n=n)
+    require_within("(0, inf)", inner=radii[0], outer=radii[1])
+    angles = 2 * np.pi * (np.arange(n) + np.array([[0.0], [0.5]])) / n
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    points *= np.asarray(radii)[:, None, None]
+    return jnp.asarray(points.reshape(-1, 2)), jnp.repeat(jnp.asarray([1.0, -1.0]), n)
