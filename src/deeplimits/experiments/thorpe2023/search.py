@@ -112,16 +112,20 @@ def search(config: Search, run: Runner) -> xr.Dataset:
         last = run.each("lowest", {"problem": names}, functools.partial(_lowest, both))
     problems = config.problems.values()
     near = np.abs(both.energies - last.energy) <= config.same * np.abs(last.energy)
-    return last.assign(
-        count=near.sum("start").transpose("problem", "kind", "branch"),
-        energies=both.energies.transpose("problem", "kind", "start"),
-        **{
-            name: both[name].transpose("problem", "kind").astype(int)
-            for name in ("solved", "started")
-        },
-    ).assign_coords(
-        activation=("problem", [each.activation for each in problems]),
-        alpha=("problem", [each.alpha for each in problems]),
+    return (
+        last.assign(
+            count=near.sum("start").transpose("problem", "kind", "branch"),
+            energies=both.energies.transpose("problem", "kind", "start"),
+            **{
+                name: both[name].transpose("problem", "kind").astype(int)
+                for name in ("solved", "started")
+            },
+        )
+        .assign_attrs(dtype="float64")
+        .assign_coords(
+            activation=("problem", [each.activation for each in problems]),
+            alpha=("problem", [each.alpha for each in problems]),
+        )
     )
 
 
