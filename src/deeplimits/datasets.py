@@ -149,7 +149,7 @@ def _unit(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
 
 def rings(
     n: int = 10, *, radii: tuple[float, float] = (0.5, 1.5)
-) -> tuple[Float[Array, "2n 2"], Float[Array, " 2n"]]:
+) -> tuple[Float[Array, "{2*n} 2"], Float[Array, " {2*n}"]]:
     r"""Two rings of `n` points in the plane, and labels: $+1$ inside, $-1$ outside.
 
     The inner points lie at angles $2\pi j/n$, the outer ones at $2\pi(j + \frac12)/n$.

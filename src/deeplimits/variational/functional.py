@@ -141,7 +141,7 @@ class Problem(eqx.Module):
     inputs: Float[Array, "examples width"]
     labels: Float[Array, "examples outputs"]
     alpha: Float[Array, "*parts"]
-    tau: Float[Array, "*parts"]
+    tau: Float[Array, "*arrays"]
     loss: PointLoss = eqx.field(static=True)
     penalty: str = eqx.field(static=True)
     scheme: str = eqx.field(static=True)
@@ -151,8 +151,8 @@ class Problem(eqx.Module):
         inputs: Float[Array | np.ndarray, "examples width"],
         labels: Float[Array | np.ndarray, "examples ..."],
         *,
-        alpha: float | Float[Array | np.ndarray, " parts"],
-        tau: float | Float[Array | np.ndarray, " parts"] = 1.0,
+        alpha: float | Float[Array | np.ndarray, "*parts"],
+        tau: float | Float[Array | np.ndarray, "*arrays"] = 1.0,
         loss: PointLoss = tanh_square,
         penalty: str = "sobolev",
         scheme: str = "euler",
@@ -309,7 +309,7 @@ def _read(problem: Problem, readout: Affine, last: Array) -> Float[Array, ""]:
 
 def states(
     problem: Problem, parameters: Parameters
-) -> Float[Array, "steps+1 examples width"]:
+) -> Float[Array, "times examples width"]:
     r"""The states $X_0, \dots, X_n$ of all examples."""
     _, kept = _propagate(problem, parameters, keep=True)
     assert kept is not None
@@ -320,8 +320,8 @@ class Adjoint(eqx.Module):
     r"""States $X_i$, costates $P_i = \partial_{X_i} \sum_s \ell_s$, and the gradient of
     $\sum_s \ell_s$ (without the penalties)."""
 
-    states: Float[Array, "steps+1 examples width"]
-    costates: Float[Array, "steps+1 examples width"]
+    states: Float[Array, "times examples width"]
+    costates: Float[Array, "times examples width"]
     gradient: Parameters
 
 

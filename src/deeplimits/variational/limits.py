@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
-from ..checks import as_doubles, require_known, require_shape, require_whole
+from ..checks import as_doubles, require_known, require_whole
 from ..initialisation import Path, along_path
 from ..residual import AbstractBlock
 from .functional import (
@@ -270,7 +271,7 @@ def _rate_constant(problem: Problem, parameters: Parameters) -> tuple[Array, Arr
         return [_inner(found.costates[ends], part) for part in parts]
 
     terms = [work(s, z) for s, z in zip(_ENDS, (left, right), strict=True)]
-    turned, driven = (sum(jnp.mean(t[i]) for t in terms) / 2 for i in (0, 1))
+    turned, driven = jnp.asarray(terms).mean(axis=(0, 2))
     tau = problem.taus(parameters)
     first = jnp.stack([jnp.sum(z[0] ** 2) for z in jax.tree.leaves(block)])
     held = jnp.sum(problem.alphas(parameters)[:-2] * tau**2 * first)
@@ -280,14 +281,14 @@ def _rate_constant(problem: Problem, parameters: Parameters) -> tuple[Array, Arr
 _ENDS = (slice(None, -1), slice(1, None))
 
 
-def extrapolated(depths: Float[Array, " n"], values: Float[Array, " n"]) -> float:
+def extrapolated(depths: ArrayLike, values: ArrayLike) -> float:
     r"""The limit of values $a + b/n + c/n^2$ from the last three depths.
 
     Raises `ValueError` for fewer than three depths.
     """
-    depths, values = as_doubles("depths", depths), as_doubles("values", values)
-    require_shape("values", values, depths.shape)
-    if len(depths) < 3:
-        raise ValueError(f"three depths are needed at least: got {len(depths)}.")
-    basis = np.vander(1 / depths[-3:], 3, increasing=True)
-    return float(np.linalg.solve(basis, values[-3:])[0])
+    n = as_doubles("depths", depths, shape=(None,))
+    limits = as_doubles("values", values, shape=n.shape)
+    if len(set(n[-3:])) < 3 or not (n > 0).all():
+        raise ValueError(f"three positive depths are needed at least: got {depths}.")
+    basis = np.vander(1 / n[-3:], 3, increasing=True)
+    return float(np.linalg.solve(basis, limits[-3:])[0])

@@ -19,6 +19,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -90,36 +91,43 @@ def _layout(problem: Problem, parameters: Parameters, variables: str) -> _Layout
     return _Layout(tree, tuple(leaf.shape for leaf in leaves), variables)
 
 
-def _scales(problem: Problem, layout: _Layout) -> list[tuple[Array, float]]:
+def _scales(problem: Problem, layout: _Layout) -> list[tuple[Any, float]]:
     r"""$\sqrt{\tau_j}$ and $\sqrt n$ of each part of the block."""
-    tau = jnp.sqrt(_spread("tau", problem.tau, layout.block_parts))
+    tau = _spread("tau", problem.tau, layout.block_parts)
     steps = layout.shapes[0][0] - (problem.scheme != "euler")
-    return [(t, steps**0.5) for t in tau]
+    return [(tau[j] ** 0.5, steps**0.5) for j in range(layout.block_parts)]
 
 
-def _whiten(problem: Problem, parameters: Parameters, layout: _Layout) -> Array:
-    leaves = jax.tree.leaves(parameters)
+def _whiten(problem: Problem, parameters: Parameters, layout: _Layout) -> np.ndarray:
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(parameters)]
     if layout.variables == "whitened":
         for j, (root, factor) in enumerate(_scales(problem, layout)):
             z = leaves[j]
-            leaves[j] = jnp.concatenate([root * z[:1], factor * (z[1:] - z[:-1])])
-    return jnp.concatenate([leaf.ravel() for leaf in leaves])
+            rises = factor * np.diff(z, axis=0)
+            leaves[j] = np.concatenate([np.asarray(root) * z[:1], rises])
+    return np.concatenate([leaf.ravel() for leaf in leaves])
 
 
-def _colour(problem: Problem, flat: Array, layout: _Layout) -> Parameters:
+def _colour(
+    problem: Problem, flat: Any, layout: _Layout, numpy: ModuleType = jnp
+) -> Parameters:
+    """The parameters: by JAX, or by NumPy, which need not compile for each shape."""
     ends = np.cumsum([math.prod(shape) for shape in layout.shapes])
-    pieces = jnp.split(flat, ends[:-1])
+    pieces = numpy.split(flat, ends[:-1])
     leaves = [z.reshape(s) for z, s in zip(pieces, layout.shapes, strict=True)]
     if layout.variables == "whitened":
         for j, (root, factor) in enumerate(_scales(problem, layout)):
-            u = leaves[j]
-            leaves[j] = jnp.cumsum(jnp.concatenate([u[:1] / root, u[1:] / factor]), 0)
+            u, root = leaves[j], numpy.asarray(root)
+            rises = numpy.concatenate([u[:1] / root, u[1:] / factor])
+            leaves[j] = numpy.cumsum(rises, 0)
+    leaves = [jnp.asarray(z, flat.dtype) for z in leaves]
     return jax.tree.unflatten(layout.tree, leaves)
 
 
 def whitened(problem: Problem, parameters: Parameters) -> Float[Array, " size"]:
     r"""The whitened increments of all parts, and the reading as it is: one vector."""
-    return _whiten(problem, parameters, _layout(problem, parameters, "whitened"))
+    flat = _whiten(problem, parameters, _layout(problem, parameters, "whitened"))
+    return jnp.asarray(flat)
 
 
 def coloured(
@@ -239,7 +247,7 @@ def newton(
 
 
 def _gradient(problem: Problem, flat: np.ndarray, layout: _Layout) -> np.ndarray:
-    point = jnp.asarray(flat, problem.inputs.dtype)
+    point = np.asarray(flat, problem.inputs.dtype)
     return np.asarray(_value_and_gradient(problem, point, layout)[1], np.float64)
 
 
@@ -252,6 +260,15 @@ def _product(
     step /= float(np.linalg.norm(v))
     ends = [_gradient(problem, flat + s * v, layout) for s in (step, -step)]
     return (ends[0] - ends[1]) / (2 * step)
+
+
+def hessian(problem: Problem, parameters: Parameters) -> Float[np.ndarray, "size size"]:
+    """The Hessian of the energy in whitened increments, by central differences of the
+    compiled gradient: its eigenvalues say whether a critical point is a minimum."""
+    layout = _layout(problem, parameters, "whitened")
+    flat = np.asarray(_whiten(problem, parameters, layout), np.float64)
+    rows = [_product(problem, flat, layout, v) for v in np.eye(flat.size)]
+    return (np.stack(rows) + np.stack(rows).T) / 2
 
 
 def _newton(
@@ -307,16 +324,16 @@ def _report(
     *further: str,
 ) -> Minimum:
     """The result with its flags, from the values at the point itself."""
-    flat = jnp.asarray(flat, problem.inputs.dtype)
+    flat = np.asarray(flat, problem.inputs.dtype)
     value, gradient = _value_and_gradient(problem, flat, layout)
     norm = float(np.linalg.norm(np.asarray(gradient, np.float64)))
-    parameters = _colour(problem, flat, layout)
+    parameters = _colour(problem, flat, layout, np)
     flags = []
     if not norm <= tolerance:  # NaN among them
-        single = flat.dtype == jnp.float32
+        single = flat.dtype == np.float32
         reason = "float32" if single else "no descent"
         flags += [UNSOLVED, "iterations exhausted" if exhausted else reason]
-    if max(float(jnp.abs(z).max()) for z in jax.tree.leaves(parameters)) < TRIVIAL:
+    if max(np.abs(z).max() for z in jax.tree.leaves(parameters)) < TRIVIAL:
         flags.append("trivial")
     if problem.penalty == "no tau":
         flags.append("not coercive")
@@ -384,7 +401,8 @@ def random_start(
     if modes is None:
         layout = _layout(problem, like, "whitened")
         size = sum(math.prod(shape) for shape in layout.shapes)
-        return _colour(problem, scale * _normals(key, (size,), like), layout)
+        draws = scale * np.asarray(_normals(key, (size,), like))
+        return _colour(problem, draws, layout, np)
     require_whole(modes=modes)
     leaves, tree = jax.tree.flatten(like)
     keys = jr.split(key, len(leaves))
@@ -402,8 +420,9 @@ def _normals(key: PRNGKeyArray, shape: tuple[int, ...], like: Parameters) -> Arr
 def _smooth_part(key: PRNGKeyArray, z: Array, modes: int) -> Array:
     times = np.arange(len(z)) / len(z)
     waves = np.cos(np.pi * np.outer(times, np.arange(modes)))
-    coefficients = jr.normal(key, (modes, *z.shape[1:]), z.dtype)
-    return jnp.tensordot(jnp.asarray(waves, z.dtype), coefficients, axes=1)
+    size = modes * math.prod(z.shape[1:])
+    coefficients = np.asarray(jr.normal(key, (size,), z.dtype)).reshape(modes, -1)
+    return jnp.asarray((waves.astype(z.dtype) @ coefficients).reshape(z.shape))
 
 
 @dataclass(frozen=True)
