@@ -49,6 +49,7 @@ from deeplimits import (
     steering,
     training,
     variation,
+    variational,
 )
 
 OTHER_TYPES = st.sampled_from(["three", None, 1j, {}])
@@ -268,6 +269,8 @@ STEADY = meanfield.steady_law(-1.0, 0.5, NOISE_ON_LINE)
 MOVED = meanfield.transport(FLAT, CELLS, LINE)
 SPREAD = meanfield.evolve(FLAT, CELLS, LINE, NOISE_ON_LINE, steps=1)
 STEERED = steering.steer(GRAPH, -GRAPH, activation="tanh")
+TWO_WIDE = variational.one_layer(3, 2, dtype="float32")
+PLANE = variational.Problem(GRAPH, X[[0, 1, 0]], alpha=0.1, loss=variational.square)
 
 
 def calls(prefix: str, table: dict[str, Call]) -> dict[str, Call]:
@@ -553,6 +556,14 @@ TABLE = {
                 {"seed": Count(3, ("Seed",), least=0), "sizes": Sizes((16, 2))},
             ),
             "digits": Call(datasets.digits, {"test": Count(36), "key": KEY}),
+            "rings": Call(
+                lambda n, inner, outer: datasets.rings(n, radii=(inner, outer)),
+                {
+                    "n": Count(3),
+                    "inner": Real(0.5, within="(0, inf)"),
+                    "outer": Real(1.5, within="(0, inf)"),
+                },
+            ),
             "flow_pairs": Call(
                 datasets.flow_pairs,
                 {
@@ -792,6 +803,120 @@ TABLE = {
             "least_pieces": Call(
                 steering.least_pieces,
                 {"n": Count(3), "d": Count(2), "width": Count(1)},
+            ),
+        },
+    ),
+    **calls(
+        "variational.functional",
+        {
+            "Affine": Call(
+                lambda **given: used(variational.Affine(**given)),
+                {"weight": weights(A), "bias": weights(X)},
+            ),
+            "Affine.__call__": Call(
+                variational.Affine(jnp.asarray(A), jnp.asarray(X)),
+                {"x": Numbers(X, nan=NAN)},
+            ),
+            "one_layer": Call(
+                variational.one_layer,
+                {
+                    "depth": Count(3),
+                    "width": Count(2),
+                    "outputs": Count(1),
+                    "activation": Name("tanh"),
+                },
+            ),
+            **{
+                name: Call(
+                    lambda make=make, **given: jax.tree.leaves(make(**given)),
+                    more
+                    | {
+                        "inputs": Numbers(GRAPH, ("labels",)),
+                        "labels": Numbers(X[[0, 1, 0]]),
+                        "alpha": Real(0.5, within="(0, inf)"),
+                        "tau": Real(0.5, within="(0, inf)"),
+                        "penalty": Name("sobolev"),
+                        "scheme": Name("heun"),
+                    },
+                )
+                for name, make, more in (
+                    ("Problem", variational.Problem, {"loss": variational.square}),
+                    ("Problem.but", PLANE.but, {}),
+                )
+            },
+        },
+    ),
+    **calls(
+        "variational.minimise",
+        {
+            "minimise": Call(
+                variational.minimise,
+                {
+                    "problem": PLANE,
+                    "start": TWO_WIDE,
+                    "tolerance": Real(1e-2, within="(0, inf)"),
+                    "variables": Name("raw"),
+                    "memory": Count(3),
+                    "max_iterations": Count(2),
+                },
+                few=True,
+            ),
+            "newton": Call(
+                variational.newton,
+                {
+                    "problem": PLANE,
+                    "start": TWO_WIDE,
+                    "tolerance": Real(1e-2, within="(0, inf)"),
+                    "max_steps": Count(2),
+                },
+                few=True,
+            ),
+            "coloured": Call(
+                lambda flat: variational.coloured(PLANE, flat, TWO_WIDE),
+                {"flat": Numbers(np.linspace(0, 1, 21, dtype="float32"))},
+                few=True,
+            ),
+            "refined": Call(
+                lambda depth: variational.refined(PLANE, TWO_WIDE, depth),
+                {"depth": Count(4, least=2)},
+            ),
+            "random_start": Call(
+                variational.random_start,
+                {
+                    "problem": PLANE,
+                    "like": TWO_WIDE,
+                    "scale": Real(0.5, within="[0, inf)"),
+                    "modes": Count(2, optional=True),
+                    "key": KEY,
+                },
+            ),
+            "multi_start": Call(
+                variational.multi_start,
+                {
+                    "problem": PLANE,
+                    "like": TWO_WIDE,
+                    "starts": Count(2),
+                    "same": Real(1e-3, within="(0, inf)"),
+                    "key": KEY,
+                },
+                few=True,
+            ),
+        },
+    ),
+    **calls(
+        "variational.limits",
+        {
+            "recovered": Call(
+                lambda depth: variational.recovered(
+                    initialisation.PiecewiseLinear(residual.OneLayer(STACK)),
+                    TWO_WIDE.readout,
+                    depth,
+                ),
+                {"depth": Count(4, least=2)},
+            ),
+            "extrapolated": Call(
+                variational.extrapolated,
+                {"depths": Numbers(DEPTHS, ("values",)), "values": Numbers(ERRORS)},
             ),
         },
     ),
@@ -1254,6 +1379,33 @@ EXCEPT = {
     "training.depth_factor": "takes nothing",
     "training.only_layers": "takes a model",
     "training.split_trainable": "takes a model",
+    "variational.functional.tanh_square": "a loss, which `Problem` checks the labels of",
+    "variational.functional.square": "a loss, which `Problem` checks the labels of",
+    "variational.functional.Parameters": "takes a block, which has checked its weights",
+    "variational.functional.Problem.steps": "takes parameters",
+    "variational.functional.Problem.outputs": "takes parameters",
+    "variational.functional.Problem.data_loss": "takes parameters",
+    "variational.functional.Problem.roughness": "takes parameters",
+    "variational.functional.Problem.alphas": "takes parameters",
+    "variational.functional.Problem.taus": "takes parameters",
+    "variational.functional.Problem.energy": "takes parameters",
+    "variational.functional.states": "takes parameters",
+    "variational.functional.adjoint": "takes parameters",
+    "variational.functional.Adjoint": "a record",
+    "variational.limits.closed": "takes parameters",
+    "variational.limits.limit_energy": "takes parameters",
+    "variational.limits.distances": "takes parameters",
+    "variational.limits.tl2_distance": "takes parameters",
+    "variational.limits.euler_lagrange": "takes parameters",
+    "variational.limits.EulerLagrange": "a record",
+    "variational.limits.hamiltonian": "takes parameters",
+    "variational.limits.rate_constant": "takes parameters",
+    "variational.limits.RateConstant": "a record",
+    "variational.minimise.Minimum": "a record",
+    "variational.minimise.Search": "a record",
+    "variational.minimise.whitened": "takes parameters",
+    "variational.minimise.hessian": "takes parameters",
+    "variational.minimise.continue_in_depth": "passes its depths on to `refined`",
 }
 
 

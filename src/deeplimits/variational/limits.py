@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from ..checks import as_doubles, require_known, require_whole
+from ..checks import as_doubles, require_finite, require_known, require_whole
 from ..initialisation import Path, along_path
 from ..residual import AbstractBlock
 from .functional import (
@@ -288,6 +288,8 @@ def extrapolated(depths: ArrayLike, values: ArrayLike) -> float:
     """
     n = as_doubles("depths", depths, shape=(None,))
     limits = as_doubles("values", values, shape=n.shape)
+    require_finite("depths", n)
+    require_finite("values", limits)
     if len(set(n[-3:])) < 3 or not (n > 0).all():
         raise ValueError(f"three positive depths are needed at least: got {depths}.")
     basis = np.vander(1 / n[-3:], 3, increasing=True)

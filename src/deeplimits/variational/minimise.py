@@ -30,6 +30,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy import optimize
 
 from ..checks import (
+    as_floats,
     require_finite,
     require_known,
     require_whole,
@@ -136,8 +137,8 @@ def coloured(
     """The parameters, shaped `like` those, whose `whitened` vector this is."""
     layout = _layout(problem, like, "whitened")
     size = sum(math.prod(shape) for shape in layout.shapes)
-    if np.shape(flat) != (size,):
-        raise ValueError(f"flat must have shape ({size},): got {np.shape(flat)}.")
+    flat = as_floats("flat", flat, shape=(size,))
+    require_finite("flat", flat)
     return _colour(problem, flat, layout)
 
 
