@@ -11,7 +11,7 @@ from deeplimits import datasets, variational
 from deeplimits.residual import OneLayer, TwoLayer
 from deeplimits.statistics import loglog_slope
 from deeplimits.variational.functional import PENALTIES
-from deeplimits.variational.minimise import _value_and_gradient
+from deeplimits.variational.whitening import value_and_gradient
 
 X, Y = datasets.rings()
 RINGS = variational.Problem(X, Y, alpha=0.01)
@@ -225,10 +225,10 @@ def test_starts_are_many_and_minima_are_few(low):
 
 def test_one_program_for_all_starts():
     found(LOW, max_iterations=2)
-    before = _value_and_gradient._cache_size()
+    before = value_and_gradient._cache_size()
     for problem in (RINGS, RINGS.but(alpha=0.3)):
         found(HIGH, problem, max_iterations=2)
-    assert _value_and_gradient._cache_size() == before
+    assert value_and_gradient._cache_size() == before
 
 
 # ----------------------------------------------------------------------- flags
