@@ -102,10 +102,10 @@ def learn_steps(
     if not ((v >= 0) & (v <= cap)).all():
         raise ValueError(f"pace must lie between 0 and {cap=}: got {v.tolist()}.")
     flat, nu = np.concatenate([whiten(problem, start, layout), v]), 0.0
-    bounds = optimize.Bounds(*_bounds(flat.size, n, cap))
+    low, high = _bounds(flat.size, n, cap)
     defect = np.inf
     for _ in range(rounds):
-        flat, gradient = _descend(problem, flat, layout, nu, bounds, tolerance)
+        flat, gradient = _descend(problem, flat, layout, nu, (low, high), tolerance)
         excess = flat[-n:].mean() - 1
         nu += STIFFNESS * excess
         defect = float(max(abs(excess), np.abs(gradient).max()))
@@ -138,10 +138,10 @@ def _descend(problem, flat, layout, nu, bounds, tolerance):
         flat,
         jac=True,
         method="L-BFGS-B",
-        bounds=bounds,
+        bounds=np.stack(bounds, axis=1),
         options=options | {"gtol": tolerance / 2},
     )
-    return found.x, found.x - np.clip(found.x - found.jac, bounds.lb, bounds.ub)
+    return found.x, found.x - np.clip(found.x - found.jac, *bounds)
 
 
 def gains(problem: Problem, learned: LearnedSteps) -> Float[Array, " steps"]:
