@@ -807,17 +807,17 @@ TABLE = {
         },
     ),
     **calls(
-        "variational.functional",
+        "variational",
         {
-            "Affine": Call(
+            "parameters.Affine": Call(
                 lambda **given: used(variational.Affine(**given)),
                 {"weight": weights(A), "bias": weights(X)},
             ),
-            "Affine.__call__": Call(
+            "parameters.Affine.__call__": Call(
                 variational.Affine(jnp.asarray(A), jnp.asarray(X)),
                 {"x": Numbers(X, nan=NAN)},
             ),
-            "one_layer": Call(
+            "parameters.one_layer": Call(
                 variational.one_layer,
                 {
                     "depth": Count(3),
@@ -840,16 +840,15 @@ TABLE = {
                     },
                 )
                 for name, make, more in (
-                    ("Problem", variational.Problem, {"loss": variational.square}),
-                    ("Problem.but", PLANE.but, {}),
+                    (
+                        "functional.Problem",
+                        variational.Problem,
+                        {"loss": variational.square},
+                    ),
+                    ("functional.Problem.but", PLANE.but, {}),
                 )
             },
-        },
-    ),
-    **calls(
-        "variational.minimise",
-        {
-            "minimise": Call(
+            "minima.minimise": Call(
                 variational.minimise,
                 {
                     "problem": PLANE,
@@ -861,7 +860,7 @@ TABLE = {
                 },
                 few=True,
             ),
-            "newton": Call(
+            "minima.newton": Call(
                 variational.newton,
                 {
                     "problem": PLANE,
@@ -871,16 +870,16 @@ TABLE = {
                 },
                 few=True,
             ),
-            "coloured": Call(
+            "whitening.coloured": Call(
                 lambda flat: variational.coloured(PLANE, flat, TWO_WIDE),
                 {"flat": Numbers(np.linspace(0, 1, 21, dtype="float32"))},
                 few=True,
             ),
-            "refined": Call(
+            "branches.refined": Call(
                 lambda depth: variational.refined(PLANE, TWO_WIDE, depth),
                 {"depth": Count(4, least=2)},
             ),
-            "random_start": Call(
+            "whitening.random_start": Call(
                 variational.random_start,
                 {
                     "problem": PLANE,
@@ -890,7 +889,7 @@ TABLE = {
                     "key": KEY,
                 },
             ),
-            "multi_start": Call(
+            "branches.multi_start": Call(
                 variational.multi_start,
                 {
                     "problem": PLANE,
@@ -901,12 +900,7 @@ TABLE = {
                 },
                 few=True,
             ),
-        },
-    ),
-    **calls(
-        "variational.limits",
-        {
-            "recovered": Call(
+            "limits.recovered": Call(
                 lambda depth: variational.recovered(
                     initialisation.PiecewiseLinear(residual.OneLayer(STACK)),
                     TWO_WIDE.readout,
@@ -914,7 +908,7 @@ TABLE = {
                 ),
                 {"depth": Count(4, least=2)},
             ),
-            "extrapolated": Call(
+            "limits.extrapolated": Call(
                 variational.extrapolated,
                 {"depths": Numbers(DEPTHS, ("values",)), "values": Numbers(ERRORS)},
             ),
@@ -1379,9 +1373,9 @@ EXCEPT = {
     "training.depth_factor": "takes nothing",
     "training.only_layers": "takes a model",
     "training.split_trainable": "takes a model",
-    "variational.functional.tanh_square": "a loss, which `Problem` checks the labels of",
-    "variational.functional.square": "a loss, which `Problem` checks the labels of",
-    "variational.functional.Parameters": "takes a block, which has checked its weights",
+    "variational.functional.tanh_square": "a loss, whose labels `Problem` checks",
+    "variational.functional.square": "a loss, whose labels `Problem` checks",
+    "variational.parameters.Parameters": "takes a block, which has checked its weights",
     "variational.functional.Problem.steps": "takes parameters",
     "variational.functional.Problem.outputs": "takes parameters",
     "variational.functional.Problem.data_loss": "takes parameters",
@@ -1401,11 +1395,17 @@ EXCEPT = {
     "variational.limits.hamiltonian": "takes parameters",
     "variational.limits.rate_constant": "takes parameters",
     "variational.limits.RateConstant": "a record",
-    "variational.minimise.Minimum": "a record",
-    "variational.minimise.Search": "a record",
-    "variational.minimise.whitened": "takes parameters",
-    "variational.minimise.hessian": "takes parameters",
-    "variational.minimise.continue_in_depth": "passes its depths on to `refined`",
+    "variational.minima.Minimum": "a record",
+    "variational.branches.Search": "a record",
+    "variational.functional.spread": "what others refuse penalties with",
+    "variational.whitening.Layout": "a record",
+    "variational.whitening.layout_of": "takes parameters",
+    "variational.whitening.whiten": "takes parameters",
+    "variational.whitening.colour": "a part of `coloured`",
+    "variational.whitening.value_and_gradient": "a part of `minimise`",
+    "variational.whitening.whitened": "takes parameters",
+    "variational.minima.hessian": "takes parameters",
+    "variational.branches.continue_in_depth": "passes its depths on to `refined`",
 }
 
 

@@ -12,13 +12,11 @@ r"""Training as a variational problem: the functionals $E_n$ and their limit $E_
 In float64: `jax.config.update("jax_enable_x64", True)` comes first.
 """
 
+from .branches import Search, continue_in_depth, multi_start, refined
 from .functional import (
     Adjoint,
-    Affine,
-    Parameters,
     Problem,
     adjoint,
-    one_layer,
     square,
     states,
     tanh_square,
@@ -36,25 +34,18 @@ from .limits import (
     recovered,
     tl2_distance,
 )
-from .minimise import (
-    Minimum,
-    Search,
-    coloured,
-    continue_in_depth,
-    hessian,
-    minimise,
-    multi_start,
-    newton,
-    random_start,
-    refined,
-    whitened,
-)
+from .minima import Minimum, hessian, minimise, newton
+from .parameters import Affine, Parameters, one_layer
+from .steps import LearnedSteps, Paced, gains, learn_steps
+from .whitening import coloured, random_start, whitened
 
 __all__ = [
     "Adjoint",
     "Affine",
     "EulerLagrange",
+    "LearnedSteps",
     "Minimum",
+    "Paced",
     "Parameters",
     "Problem",
     "RateConstant",
@@ -66,8 +57,10 @@ __all__ = [
     "distances",
     "euler_lagrange",
     "extrapolated",
+    "gains",
     "hamiltonian",
     "hessian",
+    "learn_steps",
     "limit_energy",
     "minimise",
     "multi_start",

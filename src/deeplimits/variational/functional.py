@@ -31,12 +31,11 @@ from ..checks import (
     as_real,
     holds,
     require_finite,
-    require_floats,
     require_known,
     require_shape,
-    require_whole,
 )
-from ..residual import AbstractBlock, Activation, OneLayer, ResNet
+from ..residual import AbstractBlock
+from .parameters import Affine, Parameters
 
 PointLoss = Callable[[Array, Array], Float[Array, ""]]
 PENALTIES = ("sobolev", "no factor", "no tau", "weight decay")
@@ -56,63 +55,6 @@ def square(
 ) -> Float[Array, ""]:
     r"""$\ell(z, y) = |z - y|^2$."""
     return jnp.sum((output - label) ** 2)
-
-
-class Affine(eqx.Module):
-    r"""The reading $x \mapsto W x + c$ of the last state."""
-
-    weight: Float[Array, "outputs width"]
-    bias: Float[Array, " outputs"]
-
-    def __check_init__(self):
-        require_floats("weight", self.weight)
-        require_floats("bias", self.bias)
-        require_shape("weight", self.weight, (None, None))
-        require_shape("bias", self.bias, self.weight.shape[:1])
-
-    def __call__(self, x: Float[Array, " width"]) -> Float[Array, " outputs"]:
-        x = as_floats("x", x, shape=self.weight.shape[1:])
-        return x @ self.weight.T + self.bias
-
-
-class Parameters(eqx.Module):
-    r"""What is trained: a stacked block $\theta_0, \theta_1, \dots$ and its reading."""
-
-    block: AbstractBlock
-    readout: Affine
-
-    def __check_init__(self):
-        for leaf in jax.tree.leaves(self.block):
-            require_floats("weights", leaf)
-        if len({leaf.shape[:1] for leaf in jax.tree.leaves(self.block)}) != 1:
-            raise ValueError("the arrays of a stacked block need one common depth.")
-
-    @property
-    def nodes(self) -> int:
-        r"""The number of nodes $\theta_0, \theta_1, \dots$"""
-        return jax.tree.leaves(self.block)[0].shape[0]
-
-    @property
-    def network(self) -> ResNet:
-        """The same as a network of step $1/n$, with one layer a node."""
-        return ResNet(self.block, decoder=self.readout)
-
-
-def one_layer(
-    depth: int,
-    width: int,
-    *,
-    outputs: int = 1,
-    activation: str | Activation = "tanh",
-    dtype: Any = float,
-) -> Parameters:
-    r"""The zero network $\sigma(K x + b)$: a shape for `random_start`, and the trivial
-    network itself."""
-    require_whole(depth=depth, width=width, outputs=outputs)
-    weight, bias = jnp.zeros((depth, width, width), dtype), jnp.zeros((depth, width))
-    block = OneLayer(weight, bias.astype(dtype), activation=activation)
-    readout = jnp.zeros((outputs, width), dtype), jnp.zeros(outputs, dtype)
-    return Parameters(block, Affine(*readout))
 
 
 class Problem(eqx.Module):
@@ -214,11 +156,11 @@ class Problem(eqx.Module):
 
     def alphas(self, parameters: Parameters) -> Float[Array, " parts"]:
         r"""The $\alpha_j$, one for each part of `roughness`."""
-        return _spread("alpha", self.alpha, len(jax.tree.leaves(parameters)))
+        return spread("alpha", self.alpha, len(jax.tree.leaves(parameters)))
 
     def taus(self, parameters: Parameters) -> Float[Array, " parts"]:
         r"""The $\tau_j$, one for each array of the block."""
-        return _spread("tau", self.tau, len(jax.tree.leaves(parameters.block)))
+        return spread("tau", self.tau, len(jax.tree.leaves(parameters.block)))
 
     def energy(self, parameters: Parameters) -> Float[Array, ""]:
         r"""$E_n(\theta, \omega)$."""
@@ -238,7 +180,7 @@ def _positive(name: str, value: Any, dtype: Any) -> Array:
     return array
 
 
-def _spread(name: str, values: Array, parts: int) -> Array:
+def spread(name: str, values: Array, parts: int) -> Array:
     if values.shape not in {(), (1,), (parts,)}:
         raise ValueError(
             f"{name} must be one number or {parts}, one a part: got {values.shape}."
