@@ -126,7 +126,7 @@ def _branch(archive: xr.Dataset, config: Rate, point: Point, key: PRNGKeyArray):
         raise ValueError(f"the search has {len(starts)} branches of {setting.name}.")
     _, start = starts[point["branch"]]
     found, networks = follow(setting.problem, start, config)
-    return found | _labelled(networks[config.depths.index(config.kept)].parameters)
+    return {**found, **_labelled(networks[config.depths.index(config.kept)].parameters)}
 
 
 def _labelled(network: Parameters) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -73,7 +73,7 @@ class Search:
         return planar(self.alphas, self.activations, self.alpha)
 
     @property
-    def kinds(self) -> dict[str, tuple[float, int | None]]:
+    def kinds(self) -> Mapping[str, tuple[float, int | None]]:
         """Scale, and number of modes if any, of each kind of start."""
         rough = {f"rough {scale:g}": (scale, None) for scale in self.rough}
         return rough | {f"smooth {s:g}": (s, self.modes) for s in self.smooth}
@@ -116,10 +116,8 @@ def search(config: Search, run: Runner) -> xr.Dataset:
         last.assign(
             count=near.sum("start").transpose("problem", "kind", "branch"),
             energies=both.energies.transpose("problem", "kind", "start"),
-            **{
-                name: both[name].transpose("problem", "kind").astype(int)
-                for name in ("solved", "started")
-            },
+            solved=both.solved.transpose("problem", "kind").astype(int),
+            started=both.started.transpose("problem", "kind").astype(int),
         )
         .assign_attrs(dtype="float64")
         .assign_coords(

@@ -73,7 +73,9 @@ class Planar:
         return Parameters(block, Affine(readout[None], offset[None]))
 
 
-def planar(alphas: Sequence[float], activations: Sequence[str], alpha: float):
+def planar(
+    alphas: Sequence[float], activations: Sequence[str], alpha: float
+) -> dict[str, Planar]:
     """Tanh at all `alphas`, and other activations at one `alpha`; by name."""
     both = [Planar("tanh", a) for a in alphas]
     both += [Planar(s, alpha) for s in activations]
@@ -86,7 +88,9 @@ def arrays(parameters: Parameters) -> dict[str, np.ndarray]:
     return dict(zip(DIMENSIONS, (K, b, W[0], c[0]), strict=True))
 
 
-def labelled(minima: Sequence[Minimum], like: Parameters, room: int):
+def labelled(
+    minima: Sequence[Minimum], like: Parameters, room: int
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     """The first minima as arrays with a leading axis `branch`; NaN where there are
     fewer than there is `room`."""
     shapes = {name: array.shape for name, array in arrays(like).items()}
