@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from deeplimits.variational import gamma
 
@@ -127,6 +128,22 @@ def test_at_a_minimiser_the_gradient_vanishes(target):
         assert gamma.scalar_energy(other, **options) > energy(g)
 
 
+@pytest.mark.parametrize(("n", "tau"), [(2, 0.01), (4, 1.0), (9, 9.0)])
+def test_no_start_leads_lower(n, tau):
+    """There are other local minima: with n = 4 one where all 1 + g/n are negative."""
+
+    def energy(g):
+        rises = n * jnp.sum(jnp.diff(g) ** 2) + tau * g[0] ** 2
+        return (jnp.prod(1 + g / n) - 2) ** 2 + 0.1 * rises
+
+    both, rng = jax.jit(jax.value_and_grad(energy)), np.random.default_rng(n)
+    least = gamma.scalar_energy(gamma.scalar_minimiser(n, tau=tau), tau=tau)
+    starts = [*rng.normal(scale=4, size=(8, n)), np.full(n, -2.0 * n)]
+    for start in starts:
+        found = optimize.minimize(both, start, jac=True, method="L-BFGS-B")
+        assert found.fun > least - 1e-9
+
+
 def test_the_best_profile_of_a_mean():
     """Its mean and its penalty, and no smooth change of mean zero makes it cheaper."""
     m, tau = 0.6, 2.5
@@ -219,6 +236,24 @@ def test_no_other_way_across_is_cheaper(seed):
     steps = np.append(0, np.cumsum(rng.uniform(size=6)))
     u = 2 * steps / steps[-1] - 1  # a monotone way from -1 to 1
     assert gamma.lattice_energy(u, spacing=1.5) >= price(1.5) - 1e-12
+
+
+@pytest.mark.parametrize("spacing", [1.0, 1.5, 4.0])
+def test_no_way_across_over_a_grid_of_values_is_cheaper(spacing):
+    """A shortest path from -1 to 1, over all sequences of values on the grid."""
+    values = np.linspace(-1.2, 1.2, 361)
+    first, last = np.argmin(abs(values + 1)), np.argmin(abs(values - 1))
+    bonds = (values[:, None] - values) ** 2 / spacing
+    wells = spacing * (1 - values**2) ** 2
+    costs, before = np.full(len(values), np.inf), None
+    costs[first] = wells[first]
+    while before is None or costs[last] < before:
+        before = costs[last]
+        for _ in range(8):
+            costs = np.minimum(costs, np.min(costs[:, None] + bonds, axis=0) + wells)
+    # values rounded to the grid cost at most this
+    assert price(spacing) - 1e-10 < costs[last] < price(spacing) + 5e-4
+    assert costs[last] < price(spacing, "site")
 
 
 # ---------------------------------------------------------------- bad input
