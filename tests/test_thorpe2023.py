@@ -81,8 +81,8 @@ def test_kept_networks_are_at_rest(found):
 
 
 def test_of_energies_that_lie_together_the_lowest_stays():
-    pairs = [(2.0, "b"), (1.0, "a"), (1.00001, "copy"), (2.1, "c")]
-    assert search.distinct(pairs, 1e-4) == [(1.0, "a"), (2.0, "b"), (2.1, "c")]
+    pairs = [(2.0, "b"), (1.0, "a"), (1.00001, "copy"), (90.0, "c"), (90.001, "copy")]
+    assert search.distinct(pairs, 1e-4) == [(1.0, "a"), (2.0, "b"), (90.0, "c")]
 
 
 # ------------------------------------------------------------- branches in depth
