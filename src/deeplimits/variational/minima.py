@@ -5,16 +5,14 @@ compiled as a whole, take about as many iterations to the same minimum of the ri
 $n = 64$ (240 against 269 and 333) and a half to a third of the time once compiled; but
 SciPy's needs 1.7 seconds of compilation at every new depth, against 6 and 4, and depths
 are many here while runs are few. Rounding of $E_n$ stops the line search of each of the
-three somewhere between $10^{-8}$ and $3 \cdot 10^{-7}$: Newton's method, which looks at
-gradients alone, takes over there.
+three somewhere between $10^{-8}$ and $3 \cdot 10^{-7}$: Newton's method, which goes by
+gradients where energies are equal to rounding, takes over there.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -23,11 +21,13 @@ from scipy import optimize
 from ..checks import require_whole, require_within
 from .functional import Problem
 from .parameters import Parameters
-from .whitening import Layout, colour, layout_of, value_and_gradient, whiten
+from .whitening import colour, layout_of, value_and_gradient, whiten
 
 NEAR = 1e-4  # where Newton's method is trusted to finish what L-BFGS began
 ENDLESS = {"ftol": 0.0, "gtol": 0.0, "maxls": 40, "maxfun": 10**9}
-TRIVIAL = 1e-3  # no weight is larger at a trivial minimiser
+TRIVIAL = 1e-3  # no weight of the reading is larger at a trivial minimiser
+HALVINGS = 0.5 ** np.arange(11)
+ROUNDING = 64  # units of rounding in which two energies may differ, and be one
 UNSOLVED = "residual above tolerance"
 
 
@@ -35,11 +35,13 @@ UNSOLVED = "residual above tolerance"
 class Minimum:
     """What a solver found, and what is wrong with it.
 
-    `gradient_norm` is Euclidean, in the variables that were used. `flags` are words,
+    `gradient_norm` is Euclidean, in the variables that were used; `evaluations` counts
+    all values and gradients, those of Newton's method among them. `flags` are words,
     none where all is well: "residual above tolerance", with it "float32" where this
     precision is likely the reason, or "no descent", or "iterations exhausted";
-    "trivial" where all weights vanish; "not coercive" without $\\tau$; "not a minimum"
-    where Newton's method met a direction of negative curvature.
+    "trivial" where the reading vanishes, $W = 0$, so that all outputs are one; "not
+    coercive" without $\\tau$; "not a minimum" where Newton's method met a direction of
+    negative curvature.
     """
 
     value: float
@@ -55,6 +57,33 @@ class Minimum:
         return UNSOLVED not in self.flags
 
 
+class _Landscape:
+    """The energy and its gradient at flat vectors of float64; it counts its calls."""
+
+    def __init__(self, problem: Problem, start: Parameters | Minimum, variables: str):
+        parameters = start.parameters if isinstance(start, Minimum) else start
+        self.problem, self.calls = problem, 0
+        self.layout = layout_of(problem, parameters, variables)
+        self.start = np.asarray(whiten(problem, parameters, self.layout), np.float64)
+
+    def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
+        self.calls += 1
+        point = np.asarray(flat, self.problem.inputs.dtype)
+        value, gradient = value_and_gradient(self.problem, point, self.layout)
+        return float(value), np.asarray(gradient, np.float64)
+
+    @property
+    def epsilon(self) -> float:
+        return float(jnp.finfo(self.problem.inputs.dtype).eps)
+
+    def product(self, flat: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """The Hessian times a vector, by central differences of the gradient."""
+        step = self.epsilon ** (1 / 3) * max(1.0, float(np.linalg.norm(flat)))
+        step /= float(np.linalg.norm(v))
+        ends = [self(flat + s * v)[1] for s in (step, -step)]
+        return (ends[0] - ends[1]) / (2 * step)
+
+
 def minimise(
     problem: Problem,
     start: Parameters | Minimum,
@@ -68,22 +97,18 @@ def minimise(
     r"""A local minimum of $E_n$ by L-BFGS from `start`, to $|g| <$ `tolerance`.
 
     `memory` is the number of pairs that L-BFGS keeps. Where it stops early, as rounding
-    hides the decrease of $E_n$, `newton` takes over if `polish`; the iterations are
-    those of L-BFGS. Raises `ValueError` for a start that is not finite or under depth
-    2; what could not be done is a flag.
+    hides the decrease of $E_n$, five steps of `newton` follow if `polish`; the
+    iterations are those of L-BFGS. Raises `ValueError` for a start that is not finite
+    or under depth 2; what could not be done is a flag.
     """
     require_within("(0, inf)", tolerance=tolerance)
     require_whole(memory=memory, max_iterations=max_iterations)
-    parameters = start.parameters if isinstance(start, Minimum) else start
-    layout = layout_of(problem, parameters, variables)
-    flat = whiten(problem, parameters, layout)
-    last: dict[str, float] = {"norm": math.inf}
+    landscape, last = _Landscape(problem, start, variables), {"norm": math.inf}
 
     def objective(x):
-        value, gradient = value_and_gradient(problem, x.astype(flat.dtype), layout)
-        gradient = np.asarray(gradient, np.float64)
+        value, gradient = landscape(x)
         last["norm"] = float(np.linalg.norm(gradient))
-        return float(value), gradient
+        return value, gradient
 
     def stop(intermediate_result):
         # the point that was accepted is the last that was tried
@@ -92,19 +117,17 @@ def minimise(
 
     found = optimize.minimize(
         objective,
-        np.asarray(flat, np.float64),
+        landscape.start,
         jac=True,
         method="L-BFGS-B",
         callback=stop,
         options=ENDLESS | {"maxcor": memory, "maxiter": max_iterations},
     )
-    counts = found.nit, found.nfev
     exhausted = found.nit >= max_iterations
     flat, further = found.x, ()
-    if polish and not exhausted and tolerance <= last["norm"] < NEAR:
-        flat, steps, further = _newton(problem, flat, layout, tolerance, 5)
-        counts = found.nit, found.nfev + steps
-    return _report(problem, flat, layout, tolerance, counts, exhausted, *further)
+    if polish and not exhausted and tolerance <= np.linalg.norm(found.jac) < NEAR:
+        flat, _, further = _newton(landscape, flat, tolerance, 5)
+    return _report(landscape, flat, tolerance, found.nit, exhausted, *further)
 
 
 def newton(
@@ -114,67 +137,62 @@ def newton(
     tolerance: float = 1e-10,
     max_steps: int = 20,
 ) -> Minimum:
-    r"""The critical point near `start` by Newton's method, to $|g| <$ `tolerance`.
+    r"""The minimum near `start` by Newton's method, to $|g| <$ `tolerance`.
 
     Each step solves $H s = -g$, in whitened increments, by conjugate gradients with
-    products $H v$ from central differences of the gradient; it never looks at $E_n$,
-    whose rounding stops L-BFGS. Negative curvature is a flag. There is no line search:
-    the start must be near.
+    products $H v$ from central differences of the gradient. It is halved until $E_n$
+    falls, or $|g|$ falls and $E_n$ does not rise by more than its rounding, which stops
+    L-BFGS; where ten halvings do not help ("no descent"), as at the kinks of a ReLU,
+    the last point stands. Negative curvature is a flag.
     """
     require_within("(0, inf)", tolerance=tolerance)
     require_whole(max_steps=max_steps)
-    parameters = start.parameters if isinstance(start, Minimum) else start
-    layout = layout_of(problem, parameters, "whitened")
-    flat = np.asarray(whiten(problem, parameters, layout), np.float64)
-    flat, steps, further = _newton(problem, flat, layout, tolerance, max_steps)
-    counts, exhausted = (steps, steps), steps >= max_steps
-    return _report(problem, flat, layout, tolerance, counts, exhausted, *further)
-
-
-def _gradient(problem: Problem, flat: np.ndarray, layout: Layout) -> np.ndarray:
-    point = np.asarray(flat, problem.inputs.dtype)
-    return np.asarray(value_and_gradient(problem, point, layout)[1], np.float64)
-
-
-def _product(
-    problem: Problem, flat: np.ndarray, layout: Layout, v: np.ndarray
-) -> np.ndarray:
-    """A Hessian-vector product, by differences of the compiled gradient."""
-    epsilon = float(jnp.finfo(problem.inputs.dtype).eps)
-    step = epsilon ** (1 / 3) * max(1.0, float(np.linalg.norm(flat)))
-    step /= float(np.linalg.norm(v))
-    ends = [_gradient(problem, flat + s * v, layout) for s in (step, -step)]
-    return (ends[0] - ends[1]) / (2 * step)
+    landscape = _Landscape(problem, start, "whitened")
+    flat, steps, further = _newton(landscape, landscape.start, tolerance, max_steps)
+    return _report(landscape, flat, tolerance, steps, steps >= max_steps, *further)
 
 
 def hessian(problem: Problem, parameters: Parameters) -> Float[np.ndarray, "size size"]:
     """The Hessian of the energy in whitened increments, by central differences of the
     compiled gradient: its eigenvalues say whether a critical point is a minimum."""
-    layout = layout_of(problem, parameters, "whitened")
-    flat = np.asarray(whiten(problem, parameters, layout), np.float64)
-    rows = [_product(problem, flat, layout, v) for v in np.eye(flat.size)]
-    return (np.stack(rows) + np.stack(rows).T) / 2
+    landscape = _Landscape(problem, parameters, "whitened")
+    flat = landscape.start
+    rows = np.stack([landscape.product(flat, v) for v in np.eye(flat.size)])
+    return (rows + rows.T) / 2
 
 
 def _newton(
-    problem: Problem,
-    flat: np.ndarray,
-    layout: Layout,
-    tolerance: float,
-    max_steps: int,
+    landscape: _Landscape, flat: np.ndarray, tolerance: float, max_steps: int
 ) -> tuple[np.ndarray, int, tuple[str, ...]]:
     """The last point, the number of steps, and a flag where curvature is negative."""
+    at = landscape(flat)
     for step in range(max_steps):
-        gradient = _gradient(problem, flat, layout)
-        if not np.linalg.norm(gradient) >= tolerance:
+        if not np.linalg.norm(at[1]) >= tolerance:
             return flat, step, ()
         direction, convex = _conjugate_gradients(
-            lambda v, at=flat: _product(problem, at, layout, v), -gradient
+            lambda v, flat=flat: landscape.product(flat, v), -at[1]
         )
         if not convex:
             return flat, step, ("not a minimum",)
-        flat = flat + direction
+        for share in HALVINGS:
+            following = landscape(flat + share * direction)
+            if _is_descent(at, following, landscape.epsilon):
+                flat, at = flat + share * direction, following
+                break
+        else:
+            return flat, step, ()
     return flat, max_steps, ()
+
+
+def _is_descent(
+    before: tuple[float, np.ndarray], after: tuple[float, np.ndarray], epsilon: float
+) -> bool:
+    """Whether the energy falls, or the gradient does and the energy stays as it is."""
+    slack = ROUNDING * epsilon * abs(before[0])
+    if after[0] < before[0] - slack:
+        return True
+    flatter = np.linalg.norm(after[1]) < np.linalg.norm(before[1])
+    return bool(after[0] <= before[0] + slack and flatter)
 
 
 def _conjugate_gradients(
@@ -200,26 +218,27 @@ def _conjugate_gradients(
 
 
 def _report(
-    problem: Problem,
-    flat: Any,
-    layout: Layout,
+    landscape: _Landscape,
+    flat: np.ndarray,
     tolerance: float,
-    counts: tuple[int, int],
+    iterations: int,
     exhausted: bool,
     *further: str,
 ) -> Minimum:
     """The result with its flags, from the values at the point itself."""
-    flat = np.asarray(flat, problem.inputs.dtype)
-    value, gradient = value_and_gradient(problem, flat, layout)
-    norm = float(np.linalg.norm(np.asarray(gradient, np.float64)))
-    parameters = colour(problem, flat, layout, np)
+    problem = landscape.problem
+    value, gradient = landscape(flat)
+    norm = float(np.linalg.norm(gradient))
+    point = np.asarray(flat, problem.inputs.dtype)
+    parameters = colour(problem, point, landscape.layout, np)
     flags = []
     if not norm <= tolerance:  # NaN among them
-        single = flat.dtype == np.float32
+        single = point.dtype == np.float32
         reason = "float32" if single else "no descent"
         flags += [UNSOLVED, "iterations exhausted" if exhausted else reason]
-    if max(np.abs(z).max() for z in jax.tree.leaves(parameters)) < TRIVIAL:
+    if np.abs(parameters.readout.weight).max() < TRIVIAL:
         flags.append("trivial")
     if problem.penalty == "no tau":
         flags.append("not coercive")
-    return Minimum(float(value), parameters, norm, *counts, (*flags, *further))
+    flags += further
+    return Minimum(value, parameters, norm, iterations, landscape.calls, tuple(flags))
