@@ -1451,6 +1451,7 @@ EXCEPT = {
     "variational.limits.RateConstant": "a record",
     "variational.minima.Minimum": "a record",
     "variational.branches.Search": "a record",
+    "variational.functional.require_alike": "what others refuse weights with",
     "variational.functional.spread": "what others refuse penalties with",
     "variational.whitening.Layout": "a record",
     "variational.whitening.layout_of": "takes parameters",

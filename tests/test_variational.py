@@ -222,7 +222,8 @@ def test_a_stall_of_the_first_solver_is_mended_by_the_second_or_said(low):
 
 
 def test_no_step_of_newton_raises_the_energy(low, monkeypatch):
-    """From afar a whole step does; all values and gradients are counted."""
+    """Not even along a direction that is far too long, as at the kinks of a ReLU; all
+    values and gradients are counted."""
     calls = []
 
     def counted(*given):
@@ -230,12 +231,12 @@ def test_no_step_of_newton_raises_the_energy(low, monkeypatch):
         return value_and_gradient(*given)
 
     monkeypatch.setattr(minima, "value_and_gradient", counted)
-    for distance in (0.3, 1.0):
-        start = beside(low[0], distance)
-        calls.clear()
-        found = variational.newton(RINGS, start, max_steps=1)
-        assert found.evaluations == len(calls)
-        assert found.value <= energy(RINGS, start)
+    start = beside(low[0], 1e-2)
+    found = variational.minimise(RINGS, start, tolerance=1e-10)
+    assert found.evaluations == len(calls)
+    monkeypatch.setattr(minima, "_conjugate_gradients", lambda _, g: (10 * g, True))
+    found = variational.newton(RINGS, start, max_steps=1)
+    assert low[0].value < found.value < energy(RINGS, start)
     at, worse = (1.0, np.ones(2)), np.full(2, 2.0)
     assert minima._is_descent(at, (0.9, worse), 1e-16)
     assert minima._is_descent(at, (1.0, at[1] / 2), 1e-16)
@@ -259,6 +260,23 @@ def test_starts_are_many_and_minima_are_few():
     assert sum(search.counts) + search.unsolved == search.starts == 5
     assert values == sorted(values)
     assert search.lowest.value == values[0]
+    assert all(m.solved for m in search.minima)
+    cut = variational.multi_start(
+        RINGS, like, starts=2, key=jr.key(1), max_iterations=2
+    )
+    assert (cut.unsolved, cut.minima) == (2, ())
+    with pytest.raises(ValueError, match="none of 2 starts"):
+        _ = cut.lowest
+
+
+def test_smooth_starts_are_cosines_on_the_nodes_of_each_scheme():
+    r"""$\xi_0 + \xi_1 \cos \pi t$ is $\xi_0$ in the middle."""
+    for scheme, nodes in (("heun", 5), ("euler", 4)):
+        problem, like = RINGS.but(scheme=scheme), variational.one_layer(nodes, 2)
+        start = variational.random_start(problem, like, modes=2, key=jr.key(0))
+        first, z, middle = (start.block.bias[i] for i in (0, 1, 2))
+        quarter = middle + (first - middle) * np.cos(np.pi / 4)
+        np.testing.assert_allclose(z, quarter, atol=1e-14)
 
 
 def test_one_program_for_all_starts():
