@@ -1,13 +1,5 @@
-r"""Local minima of $E_n$, by L-BFGS and by Newton's method.
+r"""Local minima of $E_n$, by L-BFGS and by Newton's method."""
 
-L-BFGS is SciPy's, on a compiled value and gradient: its line search is good to the last
-digits, and it takes some 0.1 ms a step of its own. That of optax (0.2.8) takes the same
-steps within a compiled loop, but compiles for seconds at every new shape, and its line
-search gives up where rounding hides the decrease; optimistix (0.1) likewise.
-"""
-
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from scipy import optimize
 
 from ..checks import require_whole, require_within
+from .descent import NEAR, UNSOLVED, descend, newton_steps, unsolved
 from .functional import Problem
 from .parameters import Parameters
 from .whitening import Layout, colour, layout_of, value_and_gradient, whiten
 
-NEAR = 1e-4  # where Newton's method is trusted to finish what L-BFGS began
-ENDLESS = {"ftol": 0.0, "gtol": 0.0, "maxls": 40, "maxfun": 10**9}
 TRIVIAL = 1e-3  # no weight is larger at a trivial minimiser
-UNSOLVED = "residual above tolerance"
 
 
 @dataclass(frozen=True)
@@ -74,33 +63,18 @@ def minimise(
     parameters = start.parameters if isinstance(start, Minimum) else start
     layout = layout_of(problem, parameters, variables)
     flat = whiten(problem, parameters, layout)
-    last: dict[str, float] = {"norm": math.inf}
-
-    def objective(x):
-        value, gradient = value_and_gradient(problem, x.astype(flat.dtype), layout)
-        gradient = np.asarray(gradient, np.float64)
-        last["norm"] = float(np.linalg.norm(gradient))
-        return float(value), gradient
-
-    def stop(intermediate_result):
-        # the point that was accepted is the last that was tried
-        if last["norm"] < tolerance:
-            raise StopIteration
-
-    found = optimize.minimize(
-        objective,
-        np.asarray(flat, np.float64),
-        jac=True,
-        method="L-BFGS-B",
-        callback=stop,
-        options=ENDLESS | {"maxcor": memory, "maxiter": max_iterations},
+    found = descend(
+        lambda point: value_and_gradient(problem, point, layout),
+        np.asarray(flat),
+        tolerance=tolerance,
+        memory=memory,
+        max_iterations=max_iterations,
     )
-    counts = found.nit, found.nfev
-    exhausted = found.nit >= max_iterations
-    flat, further = found.x, ()
-    if polish and not exhausted and tolerance <= last["norm"] < NEAR:
+    counts, exhausted = (found.iterations, found.evaluations), found.exhausted
+    flat, further = found.point, ()
+    if polish and not exhausted and tolerance <= found.norm < NEAR:
         flat, steps, further = _newton(problem, flat, layout, tolerance, 5)
-        counts = found.nit, found.nfev + steps
+        counts = found.iterations, found.evaluations + steps
     return _report(problem, flat, layout, tolerance, counts, exhausted, *further)
 
 
@@ -160,40 +134,13 @@ def _newton(
     tolerance: float,
     max_steps: int,
 ) -> tuple[np.ndarray, int, tuple[str, ...]]:
-    """The last point, the number of steps, and a flag where curvature is negative."""
-    for step in range(max_steps):
-        gradient = _gradient(problem, flat, layout)
-        if not np.linalg.norm(gradient) >= tolerance:
-            return flat, step, ()
-        direction, convex = _conjugate_gradients(
-            lambda v, at=flat: _product(problem, at, layout, v), -gradient
-        )
-        if not convex:
-            return flat, step, ("not a minimum",)
-        flat = flat + direction
-    return flat, max_steps, ()
-
-
-def _conjugate_gradients(
-    product: Callable[[np.ndarray], np.ndarray], rhs: np.ndarray, share: float = 1e-6
-) -> tuple[np.ndarray, bool]:
-    """The solution to a residual of that share, and whether no direction was met along
-    which the form is not positive."""
-    solution, residual = np.zeros_like(rhs), rhs
-    direction, square = rhs, float(rhs @ rhs)
-    goal = share**2 * square
-    for _ in range(min(rhs.size, 500)):
-        image = product(direction)
-        curvature = float(direction @ image)
-        if not curvature > 0:
-            return solution, False
-        step = square / curvature
-        solution, residual = solution + step * direction, residual - step * image
-        before, square = square, float(residual @ residual)
-        if square <= goal:
-            break
-        direction = residual + square / before * direction
-    return solution, True
+    return newton_steps(
+        lambda point: _gradient(problem, point, layout),
+        lambda point, v: _product(problem, point, layout, v),
+        flat,
+        tolerance=tolerance,
+        max_steps=max_steps,
+    )
 
 
 def _report(
@@ -210,11 +157,7 @@ def _report(
     value, gradient = value_and_gradient(problem, flat, layout)
     norm = float(np.linalg.norm(np.asarray(gradient, np.float64)))
     parameters = colour(problem, flat, layout, np)
-    flags = []
-    if not norm <= tolerance:  # NaN among them
-        single = flat.dtype == np.float32
-        reason = "float32" if single else "no descent"
-        flags += [UNSOLVED, "iterations exhausted" if exhausted else reason]
+    flags = [*unsolved(norm, tolerance, flat.dtype, exhausted)]
     if max(np.abs(z).max() for z in jax.tree.leaves(parameters)) < TRIVIAL:
         flags.append("trivial")
     if problem.penalty == "no tau":
