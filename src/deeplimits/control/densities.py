@@ -32,10 +32,11 @@ class DensityForm(eqx.Module):
 
     $\psi$ moves by splines of that `degree`, 3 or 1. With degree 1, where no node moves
     past the next one, $h |f| \le \Delta x$, a step is one of explicit upwinding: it
-    smears $\psi$ like a diffusion of $\frac12 |f| (\Delta x - h |f|)$. `forward` says what carries $\mu_k$: a "density", as masses on the
-    nodes that the transposed steps move, or the problem's own "points". The slope of
-    $\psi_{k+1}$ is always that of the cubic spline, where a particle is "arriving"
-    ($T_k(x)$), or, which is wrong by $O(h)$, where it is "leaving" ($x$): `costate`.
+    smears $\psi$ like a diffusion of $\frac12 |f| (\Delta x - h |f|)$. `forward` says
+    what carries $\mu_k$: a "density", as masses on the nodes that the transposed steps
+    move, or the problem's own "points". The slope of $\psi_{k+1}$ is always that of the
+    cubic spline, where a particle is "arriving" ($T_k(x)$), or, which is wrong by
+    $O(h)$, where it is "leaving" ($x$): `costate`.
 
     With degree 3, density and arriving costate, the optimality condition is that of the
     value on the grid itself, to rounding. Particles must stay between
@@ -183,9 +184,8 @@ class DensityForm(eqx.Module):
             return self._read(psi, self._place(self.grid, node, h), slope=True)
 
         p = jax.vmap(slopes)(psi[1:], theta)
-        steps, classes, nodes = p.shape
         states = jnp.broadcast_to(self.grid, p.shape)
-        rows = (each.reshape(steps, -1) for each in (states, masses[:-1], p))
+        rows = (each.reshape(len(p), -1) for each in (states, masses[:-1], p))
         states, weights, costates = rows
         return Pontryagin(value, states[..., None], weights, costates[..., None])
 

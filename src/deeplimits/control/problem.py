@@ -48,7 +48,7 @@ def gain(x: Float[Array, " d"], theta: Float[Array, "..."]) -> Float[Array, " d"
 
 
 def of_block(x: Float[Array, " d"], block: Any) -> Float[Array, " d"]:
-    r"""The field of a block, for controls that are stacked blocks: with `OneLayer` it is
+    r"""The field of a block, for controls that are stacked blocks: with `OneLayer`,
     $\sigma(w x + b)$."""
     return block(x)
 

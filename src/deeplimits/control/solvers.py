@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 from ..checks import (
     as_floats,
     require_finite,
-    require_shape,
     require_whole,
     require_within,
 )
