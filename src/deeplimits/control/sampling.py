@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 from ..checks import as_doubles, require_finite, require_whole, require_within
 from .problem import Control, ControlProblem
 
-CENTRES, LABELS = ((-1.0,), (1.0,)), ((-2.0,), (2.0,))
+CENTRES = np.array([[-1.0], [1.0]])
+LABELS = 2 * CENTRES
 RADIUS = 0.2
 
 
