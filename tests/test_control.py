@@ -1,6 +1,5 @@
 """Training as optimal control: exact adjoints, solvers that agree, closed forms."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -27,7 +26,7 @@ def optimum():
 
 
 def compiled(method, theta):
-    return eqx.filter_jit(method)(theta)
+    return jax.jit(lambda theta: method(theta))(theta)
 
 
 def worst(a, b):
@@ -152,8 +151,8 @@ def test_a_plain_sweep_goes_to_and_fro_and_says_so():
     assert control.sweep(POPULATION.but(decay=1.0), ONES, damping=1.0).flags == ()
 
 
-def test_a_sweep_finds_the_least_of_two_valleys():
-    """From a control that is stationary, not optimal: there the gradient vanishes."""
+def test_a_sweep_leaves_a_stationary_point_for_the_least_of_two_valleys():
+    """The gradient vanishes where it starts."""
     problem = control.ControlProblem(
         jnp.zeros((1, 1)), jnp.ones((1, 1)), decay=0.01, field=valleys
     )
@@ -164,6 +163,10 @@ def test_a_sweep_finds_the_least_of_two_valleys():
     assert swept.value < stuck.value - 0.5
     narrow = control.sweep(problem, jnp.zeros(2), reach=0.5)
     assert "at the edge of the grid" in narrow.flags
+    # a point that is merely stationary is no solution of the maximum principle
+    left = control.sweep(problem, jnp.zeros(2), max_sweeps=1, damping=1e-9)
+    assert left.residual < 1e-9
+    assert not left.solved
 
 
 def valleys(x, theta):
@@ -208,11 +211,11 @@ def sum_square(x, y):
 
 def test_extended_msa_descends_where_its_penalties_are_large():
     problem, start = sine()
-    options = {"max_sweeps": 15}
+    options = {"max_sweeps": 10}
     rho = control.summed_rho(10.0, 10, 0.5)
     held = control.extended_msa(problem, start, rho=rho, **options)
     assert (np.diff(held.values) < 0).all()
-    assert held.values[-1] < held.values[0] / 4
+    assert held.values[-1] < held.values[0] / 2
     assert not held.solved
     plain = control.extended_msa(problem, start, rho=0.0, **options)
     assert (np.diff(plain.values) > 1).any()

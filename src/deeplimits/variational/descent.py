@@ -1,9 +1,12 @@
 r"""How a smooth function is made small: L-BFGS, and Newton's method to finish.
 
-L-BFGS is SciPy's, on a compiled value and gradient: its line search is good to the last
-digits, and it takes some 0.1 ms a step of its own. That of optax (0.2.8) takes the same
-steps within a compiled loop, but compiles for seconds at every new shape, and its line
-search gives up where rounding hides the decrease; optimistix (0.1) likewise.
+L-BFGS is SciPy's, on a compiled value and gradient. Those of optax and optimistix,
+compiled as a whole, take about as many iterations to the same minimum of the rings at
+$n = 64$ (240 against 269 and 333) and a half to a third of the time once compiled; but
+SciPy's needs 1.7 seconds of compilation at every new depth, against 6 and 4, and depths
+are many here while runs are few. Rounding of the value stops the line search of each of
+the three somewhere between $10^{-8}$ and $3 \cdot 10^{-7}$: Newton's method, which
+looks at gradients alone, takes over there.
 """
 
 import math

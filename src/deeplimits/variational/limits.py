@@ -291,6 +291,6 @@ def extrapolated(depths: ArrayLike, values: ArrayLike) -> float:
     require_finite("depths", n)
     require_finite("values", limits)
     if len(set(n[-3:])) < 3 or not (n > 0).all():
-        raise ValueError(f"three positive depths are needed at least: got {depths}.")
+        raise ValueError(f"three positive depths are needed: got {n.tolist()}.")
     basis = np.vander(1 / n[-3:], 3, increasing=True)
     return float(np.linalg.solve(basis, limits[-3:])[0])

@@ -1,0 +1,202 @@
+"""What training as a variational problem costs, against what it cannot do without.
+
+Run `python benchmarks/variational.py`: everything in one process, in float64 and on one
+device, on the planar rings. It writes `results/benchmarks/variational-<device>.nc`:
+iterations of L-BFGS to |g| < 1e-7 along depth (or to where rounding stops it, which is
+said), in whitened increments and in the weights themselves ("raw"), and the best of
+several rounds, in seconds, of one gradient. Compilation is not counted. PyTorch (group
+`bench`) is left out with a note where it is missing.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import xarray as xr
+
+from deeplimits import datasets, results, variational
+from deeplimits.variational import Minimum, Parameters, Problem
+
+jax.config.update("jax_enable_x64", True)
+ALPHA, GOAL, START = 0.01, 1e-7, 3
+# Bars that a ratio of one run has to pass, where there is one.
+BARS = {
+    "whitened iterations, most / fewest": "at most 2.5",
+    "raw / whitened, time at one depth": "at least 10",
+    "gradient / bare": "at most 3",
+}
+
+
+def clock(call: Callable[[], object]) -> float:
+    """Seconds of one call, to the last byte of its result."""
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def timed(problem: Problem, start: Parameters, **options) -> tuple[Minimum, float]:
+    """What L-BFGS finds, and in how many seconds once its program is there."""
+    variational.minimise(problem, start, max_iterations=2, **options)
+    begin = time.perf_counter()
+    found = variational.minimise(
+        problem, start, tolerance=GOAL, polish=False, **options
+    )
+    return found, time.perf_counter() - begin
+
+
+def lowest_found(problem: Problem) -> Parameters:
+    """The branch to follow: its start at depth 16 was found among sixty."""
+    like = variational.one_layer(16, 2)
+    start = variational.random_start(problem, like, key=jr.key(START))
+    return variational.minimise(problem, start).parameters
+
+
+def iterations(problem: Problem, depths: list[int], raw: int) -> xr.Dataset:
+    """From the interpolated minimiser of depth 16 at every depth, memory 20."""
+    coarse, rows = lowest_found(problem), {}
+    for depth in depths:
+        start = variational.refined(problem, coarse, depth)
+        rows[depth, "whitened"] = timed(problem, start)
+    start = variational.refined(problem, coarse, raw)
+    rows[raw, "raw"] = timed(problem, start, variables="raw")
+    if raw not in depths:
+        rows[raw, "whitened"] = timed(problem, start)
+    keys = list(rows)
+    return xr.Dataset(
+        {
+            "iterations": ("solve", [rows[key][0].iterations for key in keys]),
+            "solve_seconds": ("solve", [rows[key][1] for key in keys]),
+            "gradient_norm": ("solve", [rows[key][0].gradient_norm for key in keys]),
+            "energy": ("solve", [rows[key][0].value for key in keys]),
+            "depth": ("solve", [depth for depth, _ in keys]),
+            "variables": ("solve", [name for _, name in keys]),
+        }
+    )
+
+
+def bare(problem: Problem, parameters: Parameters) -> Callable[[], object]:
+    """The products and activations of both passes, written out: two products and tanh
+    forward; two products and a sum backward. No penalty, no reading, no whitening."""
+    n, block = parameters.nodes, parameters.block
+
+    @jax.jit
+    def passes(x, weights, biases):
+        def forward(x, layer):
+            a = jnp.tanh(x @ layer[0].T + layer[1][None])
+            return x + a / n, (x, a)
+
+        def backward(p, layer):
+            weight, x, a = layer
+            q = p * (1 - a**2) / n
+            return p + q @ weight, (q.T @ x, q.sum(0))
+
+        last, (states, activations) = jax.lax.scan(forward, x, (weights, biases))
+        layers = weights, states, activations
+        return jax.lax.scan(backward, last, layers, reverse=True)
+
+    return lambda: passes(problem.inputs, block.weight, block.bias)
+
+
+def torch(problem: Problem, parameters: Parameters) -> dict[str, Callable[[], object]]:
+    """Autograd of PyTorch on the same functional."""
+    try:
+        import torch
+    except ImportError:
+        print("PyTorch is not installed: its comparison is left out (group bench).")
+        return {}
+    torch.set_num_threads(1)
+    leaves = [
+        torch.tensor(np.asarray(z), requires_grad=True)
+        for z in jax.tree.leaves(parameters)
+    ]
+    inputs, labels = (
+        torch.tensor(np.asarray(a)) for a in (problem.inputs, problem.labels)
+    )
+    n = parameters.nodes
+
+    def gradient():
+        K, b, W, c = leaves
+        x = inputs
+        for i in range(n):
+            x = x + torch.tanh(x @ K[i].T + b[i]) / n
+        energy = ((torch.tanh(x @ W.T + c) - labels) ** 2).sum()
+        for z in (K, b):
+            energy = energy + ALPHA * n * ((z[1:] - z[:-1]) ** 2).sum()
+            energy = energy + ALPHA * (z[0] ** 2).sum()
+        energy = energy + ALPHA * ((W**2).sum() + (c**2).sum())
+        return torch.autograd.grad(energy, leaves)
+
+    return {"torch": gradient}
+
+
+def gradients(problem: Problem, depth: int, rounds: int) -> dict[str, float]:
+    """The best of the rounds, ten calls each, of each way to a gradient."""
+    start = variational.one_layer(depth, 2)
+    parameters = variational.random_start(problem, start, key=jr.key(0))
+    by_adjoint = jax.jit(lambda p: variational.adjoint(problem, p).gradient)
+    by_autodiff = jax.jit(lambda p: jax.grad(problem.energy)(p))
+    calls = {
+        "gradient": lambda: by_autodiff(parameters),
+        "adjoint": lambda: by_adjoint(parameters),
+        "bare": bare(problem, parameters),
+    } | torch(problem, parameters)
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            times[name].append(
+                clock(lambda call=call: [call() for _ in range(10)]) / 10
+            )
+    return {name: min(values[1:]) for name, values in times.items()}
+
+
+def ratios(solves: xr.Dataset, seconds: dict[str, float], raw: int) -> dict[str, float]:
+    """Whose share of whose iterations or time is of interest."""
+    rows = solves.to_dataframe().set_index(["variables", "depth"])
+    counts, spent = rows.loc["whitened"].iterations, rows.solve_seconds
+    found = {
+        "whitened iterations, most / fewest": counts.max() / counts.min(),
+        "raw / whitened, time at one depth": spent["raw", raw] / spent["whitened", raw],
+        "gradient / bare": seconds["gradient"] / seconds["bare"],
+        "gradient / adjoint": seconds["gradient"] / seconds["adjoint"],
+    }
+    if "torch" in seconds:
+        found["torch / gradient"] = seconds["torch"] / seconds["gradient"]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument(
+        "--depths", type=int, nargs="+", default=[32, 64, 128, 256, 512]
+    )
+    parser.add_argument("--raw", type=int, default=256)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    begin = time.perf_counter()
+    problem = Problem(*datasets.rings(), alpha=ALPHA)
+    solves = iterations(problem, options.depths, options.raw)
+    seconds = gradients(problem, options.raw, options.rounds)
+    dataset = solves.assign(seconds=("case", list(seconds.values()))).assign_coords(
+        case=list(seconds)
+    )
+    platform = jax.devices()[0].platform
+    path = options.output or Path("results", "benchmarks", f"variational-{platform}.nc")
+    config = {k: v for k, v in vars(options).items() if k != "output"}
+    wall = time.perf_counter() - begin
+    results.save(dataset, path, config=config, seed=START, wall_seconds=wall)
+    print(solves.to_dataframe().round(9).to_string(), "\n")
+    print((1e3 * dataset.seconds).to_pandas().round(4).to_string(), "\nms, each\n")
+    if stalled := int((solves.gradient_norm >= GOAL).sum()):
+        print(f"{stalled} of {solves.solve.size} runs stopped above {GOAL:g}.")
+    for name, value in ratios(solves, seconds, options.raw).items():
+        print(f"{name}: {value:.2f}", f"({BARS[name]})" if name in BARS else "")
+
+
+if __name__ == "__main__":
+    main()
