@@ -273,7 +273,9 @@ SPREAD = meanfield.evolve(FLAT, CELLS, LINE, NOISE_ON_LINE, steps=1)
 STEERED = steering.steer(GRAPH, -GRAPH, activation="tanh")
 TWO_WIDE = variational.one_layer(3, 2, dtype="float32")
 PLANE = variational.Problem(GRAPH, X[[0, 1, 0]], alpha=0.1, loss=variational.square)
-START = Numbers(np.full(3, 0.5, np.float32), ("theta",), None, ranks=(0,), plain=False)
+START = Numbers(
+    np.full(3, 0.5, np.float32), ("theta",), whole=None, ranks=(0,), plain=False
+)
 ON_LINE = control.ControlProblem(X[:, None], X, decay=0.1)
 PLANT = {"A": Numbers(A), "B": Numbers(A[:, :1]), "duration": POSITIVE}
 FEEDBACK = control.riccati(A, A, state=A * 0, control=np.eye(2), terminal=np.eye(2))

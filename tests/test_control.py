@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from conftest import TOLERANCE, assert_mean
+from conftest import assert_mean
 from scipy import integrate, linalg
 
 from deeplimits import control
@@ -80,7 +80,7 @@ def test_the_discrete_adjoint_is_the_gradient(dtype):
     problem, theta = asymmetric(dtype)
     by_hand = compiled(problem.gradient, theta)
     automatic = compiled(jax.grad(problem.value), theta)
-    assert worst(by_hand, automatic) < min(TOLERANCE[dtype], 1e-4) / 100
+    assert worst(by_hand, automatic) < {"float32": 1e-6, "float64": 1e-12}[dtype]
     assert by_hand.weight.dtype == dtype
 
 
@@ -119,7 +119,7 @@ def test_an_optimal_control_makes_every_hamiltonian_least(optimum):
 
 def test_three_solvers_agree(optimum):
     swept = control.sweep(POPULATION, ONES, tolerance=1e-11)
-    extended = control.extended_msa(POPULATION, ONES, rho=0.5, tolerance=1e-10)
+    extended = control.extended_msa(POPULATION, ONES, rho=0.5, tolerance=1e-10, inner=3)
     for found in (swept, extended):
         assert worst(found.theta, optimum.theta) < 1e-8
         assert abs(found.value - optimum.value) < 1e-12
@@ -164,7 +164,7 @@ def test_a_sweep_leaves_a_stationary_point_for_the_least_of_two_valleys():
     narrow = control.sweep(problem, jnp.zeros(2), reach=0.5)
     assert "at the edge of the grid" in narrow.flags
     # a point that is merely stationary is no solution of the maximum principle
-    left = control.sweep(problem, jnp.zeros(2), max_sweeps=1, damping=1e-9)
+    left = control.sweep(problem, jnp.zeros(2), damping=1e-9)
     assert left.residual < 1e-9
     assert not left.solved
 
