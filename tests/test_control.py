@@ -25,8 +25,23 @@ def optimum():
     return control.direct(POPULATION, ONES, tolerance=1e-11)
 
 
-def compiled(method, theta):
-    return jax.jit(lambda theta: method(theta))(theta)
+@jax.jit
+def value_of(problem, theta):
+    return problem.value(theta)
+
+
+@jax.jit
+def slopes_of(problem, theta):
+    """The maximum principle, and the slopes of the Hamiltonians."""
+    at = problem.pontryagin(theta)
+    return at, hamiltonian_slopes(problem, at, theta)
+
+
+@jax.jit
+def both_gradients(problem, theta):
+    """The value with its gradient by automatic differentiation, and that by hand."""
+    automatic = jax.value_and_grad(lambda theta: problem.value(theta))(theta)
+    return automatic, problem.gradient(theta)
 
 
 def worst(a, b):
@@ -70,7 +85,7 @@ def test_value_is_that_of_a_plain_loop():
         effort += 0.3 * h * ((W**2).sum() + (b**2).sum())
         x = x + h * np.tanh(x @ W.T + b)
     total += w @ ((x - y) ** 2).sum(1)
-    found = compiled(problem.value, theta)
+    (found, _), _ = both_gradients(problem, theta)
     np.testing.assert_allclose(found, total + effort, rtol=1e-13)
     np.testing.assert_allclose(problem.effort(theta), effort, rtol=1e-13)
 
@@ -78,28 +93,27 @@ def test_value_is_that_of_a_plain_loop():
 def test_the_discrete_adjoint_is_the_gradient(dtype):
     """With the costate at the next layer; to 1e-12 in float64."""
     problem, theta = asymmetric(dtype)
-    by_hand = compiled(problem.gradient, theta)
-    automatic = compiled(jax.grad(problem.value), theta)
+    (_, automatic), by_hand = both_gradients(problem, theta)
     assert worst(by_hand, automatic) < {"float32": 1e-6, "float64": 1e-12}[dtype]
     assert by_hand.weight.dtype == dtype
 
 
 def test_costates_are_slopes_of_the_cost_that_is_left():
     problem = POPULATION
-    at = compiled(problem.pontryagin, FALLING)
-    value = compiled(problem.value, FALLING)
+    at, _ = slopes_of(problem, FALLING)
+    value = value_of(problem, FALLING)
     np.testing.assert_allclose(at.value, value, rtol=1e-14)
 
     def left(x):
         rest = problem.but(inputs=x, duration=(N - 1) / N)
         return rest.losses(FALLING[1:]).sum()
 
-    slopes = compiled(jax.grad(left), at.states[1])
+    slopes = jax.jit(jax.grad(left))(at.states[1])
     np.testing.assert_allclose(at.costates[0], slopes, rtol=1e-13)
 
 
 def test_an_optimal_control_makes_every_hamiltonian_least(optimum):
-    at = compiled(POPULATION.pontryagin, optimum.theta)
+    at, _ = slopes_of(POPULATION, optimum.theta)
     grid = np.linspace(-8, 8, 1601)
     for x, w, p, theta in zip(*at[1:], optimum.theta, strict=True):
         x, w, p = (np.asarray(a).ravel() for a in (x, w, p))
@@ -164,8 +178,8 @@ def test_a_sweep_leaves_a_stationary_point_for_the_least_of_two_valleys():
     narrow = control.sweep(problem, jnp.zeros(2), reach=0.5)
     assert "at the edge of the grid" in narrow.flags
     # a point that is merely stationary is no solution of the maximum principle
-    left = control.sweep(problem, jnp.zeros(2), damping=1e-9)
-    assert left.residual < 1e-9
+    left = control.sweep(problem, jnp.zeros(2), damping=1e-9, tolerance=1e-6)
+    assert left.residual < 1e-6
     assert not left.solved
 
 
@@ -237,7 +251,7 @@ def test_summed_rho_is_that_of_a_sum_over_the_batch():
     """The objective of the public code, written out, is ours times the step."""
     problem, theta = sine(5)
     B, h, rho = 5, 0.5, 0.7
-    at = compiled(problem.pontryagin, theta)
+    at, _ = slopes_of(problem, theta)
     old, new = (jax.tree.map(lambda z, k=k: z[k], theta) for k in (3, 4))
     x, p = at.states[3], at.costates[3] / B
 
@@ -258,7 +272,7 @@ def test_summed_rho_is_that_of_a_sum_over_the_batch():
     penalties = jnp.array(control.summed_rho(rho, B, h))
     parts = [part[3] for part in at[1:]]
     _, ours = _augmented(problem, parts, old, flat, penalties)
-    np.testing.assert_allclose(h * ours, compiled(jax.grad(public), flat), rtol=1e-11)
+    np.testing.assert_allclose(h * ours, jax.jit(jax.grad(public))(flat), rtol=1e-11)
 
 
 # ------------------------------------------------------- population and samples
@@ -279,14 +293,19 @@ def test_a_quadrature_is_the_population():
     mass = integrate.quad(lambda u: np.exp(-(u**2) / 2), -0.2, 0.2, **options)[0]
     expected = found / mass + 0.1 * (theta**2).mean()
     problem = control.ControlProblem(*control.bumps(), decay=0.1)
-    assert abs(float(compiled(problem.value, FALLING)) - expected) < 1e-12
+    assert abs(float(value_of(problem, FALLING)) - expected) < 1e-12
 
 
 def test_samples_are_of_the_law_of_the_bumps():
     corners = np.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
     sides = {"centres": corners, "labels": corners[:, :1] * 3, "radius": 0.5}
-    law = control.bumps(8, **sides)
-    sample = control.sample_bumps(4000, **sides, key=jr.key(3))
+    law, sample = (
+        control.Law(*map(np.asarray, drawn))
+        for drawn in (
+            control.bumps(8, **sides),
+            control.sample_bumps(4000, **sides, key=jr.key(3)),
+        )
+    )
     assert law.inputs.shape == (4 * 64, 2)
     np.testing.assert_allclose(law.weights.sum(), 1, rtol=1e-14)
     for function in (
@@ -296,7 +315,7 @@ def test_samples_are_of_the_law_of_the_bumps():
     ):
         expected = law.weights @ function(law.inputs, law.labels)
         assert_mean(function(sample.inputs, sample.labels), expected)
-    assert float(jnp.abs(jnp.abs(sample.inputs) - 1).max()) < 0.5
+    assert np.abs(np.abs(sample.inputs) - 1).max() < 0.5
 
 
 def drift(x, theta):
@@ -335,18 +354,19 @@ def on_grid(nodes, **options):
     return control.DensityForm(POPULATION, np.linspace(-4, 4, nodes), **options)
 
 
-def slopes_of(form, theta):
-    at = form.pontryagin(theta)
-    return at, hamiltonian_slopes(form, at, theta)
-
-
 def test_the_adjoint_on_the_grid_is_dual_to_the_density():
     form = on_grid(61)
-    value, automatic = compiled(jax.value_and_grad(form.value), FALLING)
-    at, slopes = compiled(lambda z: slopes_of(form, z), FALLING)
+    everything = jax.jit(
+        lambda form, z: (
+            jax.value_and_grad(lambda z: form.value(z))(z),
+            slopes_of(form, z),
+            form.masses(z),
+            form.adjoint(z),
+        )
+    )
+    (value, automatic), (at, slopes), masses, psi = everything(form, FALLING)
     assert worst(form.step(FALLING) * slopes, automatic) < 1e-12
     np.testing.assert_allclose(at.value, value, rtol=1e-14)
-    masses, psi = compiled(lambda z: (form.masses(z), form.adjoint(z)), FALLING)
     np.testing.assert_allclose(masses.sum((1, 2)), 1, rtol=1e-13)
     pairings = jnp.sum(masses * psi, axis=(1, 2))
     np.testing.assert_allclose(pairings, pairings[0], rtol=1e-12)
@@ -354,12 +374,13 @@ def test_the_adjoint_on_the_grid_is_dual_to_the_density():
 
 @pytest.mark.parametrize(("degree", "order"), [(3, 4), (1, 2)])
 def test_densities_converge_with_their_order(degree, order):
-    exact = compiled(POPULATION.value, FALLING)
+    exact = value_of(POPULATION, FALLING)
     spacings, errors = [], []
-    for nodes in (31, 61, 121):
-        form = on_grid(nodes, degree=degree)
-        spacings.append(8 / (nodes - 1))
-        errors.append(abs(float(compiled(form.value, FALLING) - exact)))
+    for end in (8.0, 4.0, 2.5):  # of a grid of as many nodes: one program
+        grid = np.linspace(-end, end, 81)
+        form = control.DensityForm(POPULATION, grid, degree=degree)
+        spacings.append(grid[1] - grid[0])
+        errors.append(abs(float(value_of(form, FALLING) - exact)))
     slope = loglog_slope(np.array(spacings), np.array(errors)).value
     assert order - 0.5 < slope < order + 0.8
     assert errors[-1] < 0.1 ** (order - 1)
@@ -376,7 +397,7 @@ def test_the_adjoint_is_to_be_read_where_a_particle_arrives(optimum):
     gradients = []
     for costate in ("arriving", "leaving"):
         form = on_grid(81, forward="points", costate=costate)
-        at, slopes = compiled(lambda z, form=form: slopes_of(form, z), optimum.theta)
+        at, slopes = slopes_of(form, optimum.theta)
         np.testing.assert_allclose(at.value, optimum.value, rtol=1e-12)
         gradients.append(jnp.abs(slopes).max())
     assert gradients[0] < 1e-4

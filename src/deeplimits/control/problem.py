@@ -31,7 +31,7 @@ from ..checks import (
     require_known,
     require_shape,
 )
-from ..variational import square
+from ..variational.functional import square
 
 # what it takes: the layers on the leading axis, in one array or in a stacked block
 Control = PyTree
