@@ -994,6 +994,11 @@ TABLE = {
                 },
                 few=True,
             ),
+        },
+    ),
+    **calls(
+        "control.extended",
+        {
             "extended_msa": Call(
                 parts(control.extended_msa),
                 {

@@ -9,13 +9,14 @@ from conftest import assert_mean
 from scipy import integrate, linalg
 
 from deeplimits import control
+from deeplimits.control.extended import _augmented
 from deeplimits.control.problem import hamiltonian_slopes
-from deeplimits.control.solvers import _augmented, _sweeps
+from deeplimits.control.solvers import _sweeps
 from deeplimits.residual import OneLayer
 from deeplimits.statistics import loglog_slope
 
 N = 10
-POPULATION = control.ControlProblem(*control.bumps(20), decay=0.1)
+POPULATION = control.ControlProblem(*control.bumps(), decay=0.1)
 ONES = jnp.ones(N)
 FALLING = jnp.linspace(1.2, 0.5, N)  # optimal for nothing
 
@@ -62,14 +63,16 @@ def tracking(t, x, y):
 
 def asymmetric(dtype="float64"):
     """Unequal sizes and weights, a running cost in all its arguments, another time."""
-    keys = jr.split(jr.key(0), 5)
-    w = jr.uniform(keys[0], (7,), dtype) + 0.1
-    draw = [jr.normal(k, (7, 2), dtype) for k in keys[1:3]]
-    theta = OneLayer(
-        jr.normal(keys[3], (5, 2, 2), dtype), jr.normal(keys[4], (5, 2), dtype)
-    )
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return jnp.asarray(rng.normal(size=shape), dtype)
+
+    w = rng.uniform(0.1, 1, 7)
+    w = jnp.asarray(w / w.sum(), dtype)
+    theta = OneLayer(draw(5, 2, 2), draw(5, 2))
     problem = control.ControlProblem(
-        *draw, w / w.sum(), decay=0.3, duration=1.7, field=control.of_block,
+        draw(7, 2), draw(7, 2), w, decay=0.3, duration=1.7, field=control.of_block,
         running=tracking,
     )  # fmt: skip
     return problem, theta
@@ -198,7 +201,7 @@ def test_what_is_not_solved_says_so(optimum):
 
 
 def test_single_precision_comes_as_near_as_it_can(optimum):
-    law = (jnp.asarray(a, "float32") for a in control.bumps(20))
+    law = (jnp.asarray(a, "float32") for a in control.bumps())
     single = control.ControlProblem(*law, decay=0.1)
     found = control.direct(single, ONES.astype("float32"))
     assert found.flags == ("residual above tolerance", "float32")
@@ -210,12 +213,13 @@ def test_single_precision_comes_as_near_as_it_can(optimum):
 
 
 def sine(points=10, d=3):
-    x = jr.uniform(jr.key(1), (points,), minval=-jnp.pi, maxval=jnp.pi)
+    rng = np.random.default_rng(1)
+    x = rng.uniform(-np.pi, np.pi, points)
     problem = control.ControlProblem(
-        jnp.repeat(x[:, None], d, 1), jnp.sin(x), decay=0.002, duration=5.0,
+        np.repeat(x[:, None], d, 1), np.sin(x), decay=0.002, duration=5.0,
         field=control.of_block, loss=sum_square,
     )  # fmt: skip
-    weight = 0.005 * jr.uniform(jr.key(2), (N, d, d), minval=-1)
+    weight = jnp.asarray(rng.uniform(-0.005, 0.005, (N, d, d)))
     return problem, OneLayer(weight, jnp.zeros((N, d)))
 
 
@@ -292,8 +296,7 @@ def test_a_quadrature_is_the_population():
     found = integrate.quad(cost, -0.2, 0.2, args=(theta,), **options)[0]
     mass = integrate.quad(lambda u: np.exp(-(u**2) / 2), -0.2, 0.2, **options)[0]
     expected = found / mass + 0.1 * (theta**2).mean()
-    problem = control.ControlProblem(*control.bumps(), decay=0.1)
-    assert abs(float(value_of(problem, FALLING)) - expected) < 1e-12
+    assert abs(float(value_of(POPULATION, FALLING)) - expected) < 1e-12
 
 
 def test_samples_are_of_the_law_of_the_bumps():
@@ -326,8 +329,8 @@ def test_sampling_constants_of_a_drift_by_hand():
     r"""$x_n = x + \int\theta$: with $g = x - y$ and its mean $m$ the optimum is
     $\theta = -m/(\lambda + T)$, and $J = \operatorname{Var} g + m^2\lambda/(\lambda
     + T)$, so that the laws are exact for every sample."""
-    key_x, key_w = jr.split(jr.key(4))
-    x, w = jr.normal(key_x, (9, 1)), jr.uniform(key_w, (9,))
+    rng = np.random.default_rng(4)
+    x, w = rng.normal(size=(9, 1)), rng.uniform(size=9)
     w = w / w.sum()
     T, decay = 1.5, 0.4
     problem = control.ControlProblem(

@@ -13,6 +13,7 @@ In float64: `jax.config.update("jax_enable_x64", True)` comes first.
 """
 
 from .densities import DensityForm
+from .extended import extended_msa, summed_rho
 from .linear import (
     LeastEnergy,
     Riccati,
@@ -24,7 +25,7 @@ from .linear import (
 )
 from .problem import ControlProblem, Pontryagin, gain, of_block
 from .sampling import Law, SamplingConstants, bumps, sample_bumps, sampling_constants
-from .solvers import Solution, direct, extended_msa, summed_rho, sweep
+from .solvers import Solution, direct, sweep
 
 __all__ = [
     "ControlProblem",
