@@ -52,6 +52,7 @@ from deeplimits import (
     variation,
     variational,
 )
+from deeplimits.variational import gamma
 
 OTHER_TYPES = st.sampled_from(["three", None, 1j, {}])
 Fault = tuple[str, st.SearchStrategy, str]  # what is wrong, values, what must follow
@@ -270,6 +271,13 @@ MOMENTS = np.array([1.0, 0.5, 2.0], np.float32)
 STEADY = meanfield.steady_law(-1.0, 0.5, NOISE_ON_LINE)
 MOVED = meanfield.transport(FLAT, CELLS, LINE)
 SPREAD = meanfield.evolve(FLAT, CELLS, LINE, NOISE_ON_LINE, steps=1)
+SCALARS = np.array([0.5, -0.25, 1.0], np.float32)
+STIFFNESS = {"stiffness": Numbers(SCALARS + 1, whole=(1, 9), positive=True)}
+SCALAR_TRAINING = {
+    "target": Real(1.5, within="(0, 2]"),
+    "alpha": Real(0.1, within="(0, inf)"),
+    "tau": Real(1.0, within="(0, inf)"),
+}
 STEERED = steering.steer(GRAPH, -GRAPH, activation="tanh")
 TWO_WIDE = variational.one_layer(3, 2, dtype="float32")
 PLANE = variational.Problem(GRAPH, X[[0, 1, 0]], alpha=0.1, loss=variational.square)
@@ -640,6 +648,52 @@ TABLE = {
             "consecutive_batches": Call(
                 epochs.consecutive_batches,
                 {"n": Count(4, ("batch",)), "size": Count(2)},
+            ),
+        },
+    ),
+    **calls(
+        "variational.gamma",
+        {
+            "layered": Call(gamma.layered, {"periods": Count(2), "pieces": Count(3)}),
+            "string_energy": Call(
+                gamma.string_energy, {"u": Numbers(np.arange(4.0)), **STIFFNESS}
+            ),
+            "string_at_rest": Call(
+                gamma.string_at_rest,
+                {**STIFFNESS, "end": Real(1.0), "load": Real(0.5)},
+            ),
+            "depth_penalty": Call(
+                gamma.depth_penalty,
+                {"weights": Numbers(SCALARS), "kind": Name("variation")}
+                | {"tau": Real(1.0, within="[0, inf)")},
+            ),
+            "relaxed_start": Call(
+                gamma.relaxed_start,
+                {"value": Real(0.7), "tau": Real(1.0, within="(0, inf)")},
+            ),
+            "scalar_network": Call(gamma.scalar_network, {"weights": Numbers(SCALARS)}),
+            "scalar_energy": Call(
+                gamma.scalar_energy, {"weights": Numbers(SCALARS), **SCALAR_TRAINING}
+            ),
+            "scalar_minimiser": Call(
+                gamma.scalar_minimiser, {"depth": Count(3, least=2), **SCALAR_TRAINING}
+            ),
+            "scalar_limit": Call(gamma.scalar_limit, SCALAR_TRAINING),
+            "scalar_profile": Call(
+                gamma.scalar_profile,
+                {"s": Numbers(SCALARS), "mean": Real(0.5)}
+                | {"tau": Real(1.0, within="(0, inf)")},
+            ),
+            **{
+                function.__name__: Call(
+                    function,
+                    {"u": Numbers(SCALARS)} | {"spacing": Real(0.5, within="(0, inf)")},
+                )
+                for function in (gamma.lattice_energy, gamma.lattice_force)
+            },
+            "lattice_interface": Call(
+                gamma.lattice_interface,
+                {"spacing": Real(0.5, within="[0.01, 10]"), "centre": Name("site")},
             ),
         },
     ),

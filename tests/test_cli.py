@@ -200,7 +200,9 @@ def test_a_killed_command_goes_on_to_the_same_numbers(tmp_path):
         return subprocess.Popen(
             [*command, "--profile=smoke", *arguments],
             cwd=tmp_path / folder,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            # runs longer than it compiles, so it pays to optimise
+            env=os.environ
+            | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"},
         )
 
     process = start("killed")
@@ -217,6 +219,29 @@ def test_a_killed_command_goes_on_to_the_same_numbers(tmp_path):
     )
     xr.testing.assert_identical(resumed.drop_attrs(), whole.drop_attrs())
     assert not list(tmp_path.glob("*/runs/.unfinished/*"))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("INTERNAL: Out of memory allocating 7 bytes")]
+)
+def test_too_little_memory_is_said_in_a_line(error, monkeypatch, capsys):
+    def command(options):
+        raise error
+
+    monkeypatch.setattr(cli, "_list", command)
+    assert cli.main(["list"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("deeplimits: out of memory")
+    assert line.count("\n") == 1
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+    def command(options):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(cli, "_list", command)
+    with pytest.raises(RuntimeError, match="a fault"):
+        cli.main(["list"])
 
 
 def test_values_keep_the_type_of_the_field():

@@ -9,6 +9,7 @@ import pytest
 
 from deeplimits import datasets, variational
 from deeplimits.residual import OneLayer, TwoLayer
+from deeplimits.variational import descent, minima
 from deeplimits.variational.functional import PENALTIES
 from deeplimits.variational.whitening import value_and_gradient
 
@@ -18,8 +19,7 @@ RINGS = Problem(X, Y, alpha=0.01)
 LOW, HIGH = 3, 31  # keys of starts that lead to the two branches of the landscape
 
 
-energy = jax.jit(Problem.energy)
-fit = jax.jit(Problem.data_loss)
+energy, fit = Problem.energy, Problem.data_loss
 
 
 def found(key, problem=RINGS, **options):
@@ -219,6 +219,60 @@ def test_a_stall_of_the_first_solver_is_mended_by_the_second_or_said(low):
     assert stalled.flags == ("residual above tolerance", "no descent")
     assert mended.flags == ()
     assert mended.gradient_norm < 1e-10
+
+
+def test_no_step_of_newton_raises_the_energy(low, monkeypatch):
+    """From afar curvature is negative, and none is made; all calls are counted."""
+    calls = []
+
+    def counted(*given):
+        calls.append(None)
+        return value_and_gradient(*given)
+
+    monkeypatch.setattr(minima, "value_and_gradient", counted)
+    for distance in (0.3, 1.0):
+        start = beside(low[0], distance)
+        calls.clear()
+        found = variational.newton(RINGS, start, max_steps=1)
+        assert found.evaluations == len(calls)
+        assert found.value <= energy(RINGS, start)
+    at, worse = (1.0, np.ones(2)), np.full(2, 2.0)
+    assert descent._is_descent(at, (0.9, worse), 1e-16)
+    assert descent._is_descent(at, (1.0, at[1] / 2), 1e-16)
+    assert not descent._is_descent(at, (1.1, at[1] / 2), 1e-16)
+    assert not descent._is_descent(at, (1.0, worse), 1e-16)
+
+
+def test_halved_steps_reach_the_minimum_that_whole_ones_fly_from():
+    """Of the root of 1 + x^2 a whole step leads from x to -x^3. An exact product counts
+    as much as one by differences."""
+
+    def bowl(x):
+        root = np.sqrt(1 + x @ x)
+        return root, x / root
+
+    def product(x, v):
+        return v / (1 + x @ x) ** 1.5
+
+    calls = []
+    for exact in (product, None):
+        landscape = descent.Landscape(bowl, "float64", exact)
+        found = descent.newton_steps(
+            landscape, np.array([2.0]), tolerance=1e-9, max_steps=20
+        )
+        assert abs(found[0][0]) < 1e-9
+        assert found[2] == ()
+        calls.append(landscape.calls)
+    assert calls[0] == calls[1]
+
+
+def test_a_second_call_compiles_nothing():
+    problem, parameters = asymmetric(OneLayer)
+    for function in (Problem.energy, variational.states, variational.adjoint):
+        function(problem, parameters)
+        before = function._cache_size()
+        function(problem, parameters)
+        assert function._cache_size() == before
 
 
 def test_starts_are_many_and_minima_are_few():
@@ -498,6 +552,12 @@ def test_solvers_refuse_what_makes_no_sense(as_in_use):
         variational.minimise(RINGS, variational.one_layer(4, 2, outputs=2))
     with pytest.raises(ValueError, match="unknown scheme"):
         variational.hamiltonian(RINGS.but(scheme="heun"), like)
+    with pytest.raises(ValueError, match="unknown penalty"):
+        variational.hamiltonian(RINGS.but(penalty="no factor"), like)
+    with pytest.raises(ValueError, match="parameters holds NaN"):
+        variational.euler_lagrange(RINGS, jax.tree.map(lambda z: z * jnp.nan, like))
+    with pytest.raises(ValueError, match="one precision"):
+        variational.states(RINGS, variational.one_layer(4, 2, dtype="float32"))
     with pytest.raises(ValueError, match="three positive depths are needed"):
         variational.extrapolated(np.ones(2), np.ones(2))
     with pytest.raises(ValueError, match="weights of one width"):

@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import resource
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -30,15 +31,18 @@ SECONDS, BYTES = 60, 3 * 10**9
 _RUN = """
 import sys, tempfile
 import jax
-from deeplimits import experiments, results
+from deeplimits import cli, experiments, results
 name, field, value = sys.argv[1], sys.argv[2], eval(sys.argv[3], {"nan": float("nan")})
 try:
     found = experiments.run(name, "smoke", key=jax.random.key(0), **{field: value})
     with tempfile.TemporaryDirectory() as folder:
         path = folder + "/x.nc"
         results.save(found, path, config={}, seed=0, wall_seconds=0.0)
-except ValueError as error:
-    sys.exit(0 if "\\n" not in str(error) else 1)
+except Exception as error:
+    line = cli.one_line(error)
+    if line is None:
+        raise
+    sys.exit(0 if "\\n" not in line else 1)
 """
 
 
@@ -69,8 +73,10 @@ def accepted(name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _limit() -> None:
-    # of data alone: JAX reserves far more addresses than it uses
+    # of data alone: JAX reserves far more addresses than it uses; and of the
+    # processor's time, which other work beside it does not lengthen
     resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
 
 
 def outcome(name: str, field: str, value: Any) -> str:
@@ -78,10 +84,16 @@ def outcome(name: str, field: str, value: Any) -> str:
     command = [sys.executable, "-c", _RUN, name, field, repr(value)]
     try:
         run = subprocess.run(
-            command, timeout=SECONDS, preexec_fn=_limit, capture_output=True, text=True
+            command,
+            timeout=10 * SECONDS,
+            preexec_fn=_limit,
+            capture_output=True,
+            text=True,
         )
     except subprocess.TimeoutExpired:
-        return f"longer than {SECONDS} s"
+        return f"longer than {10 * SECONDS} s"
+    if run.returncode == -signal.SIGXCPU:
+        return f"more than {SECONDS} s of a processor"
     if run.returncode:
         return (run.stderr.strip().splitlines() or ["killed"])[-1]
     return "ended"

@@ -21,9 +21,24 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
-    except (ValueError, OSError) as error:
-        print(f"deeplimits: {error}", file=sys.stderr)
+    except Exception as error:
+        if (line := one_line(error)) is None:
+            raise
+        print(f"deeplimits: {line}", file=sys.stderr)
         return 2
+
+
+def one_line(error: Exception) -> str | None:
+    """What to say to who asked for the wrong thing, or for more memory than there is;
+    nothing for a fault of ours."""
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    # JAX's error for it is a RuntimeError that tells by its text alone
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return (
+            "out of memory: choose smaller sizes; the pieces computed so far are kept."
+        )
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

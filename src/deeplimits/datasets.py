@@ -157,6 +157,8 @@ def rings(
     its labels, and all its points times labels, sum to zero.
     """
     require_whole(n=n)
+    if len(radii) != 2:
+        raise ValueError(f"radii must be two: got {radii}.")
     require_within("(0, inf)", inner=radii[0], outer=radii[1])
     angles = 2 * np.pi * (np.arange(n) + np.array([[0.0], [0.5]])) / n
     points = np.stack([np.cos(angles), np.sin(angles)], axis=-1)

@@ -6,7 +6,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..checks import require_finite, require_whole, require_within
-from ..variational.descent import descend, unsolved
+from ..variational.descent import Landscape, descend, unsolved
 from .problem import (
     Control,
     ControlProblem,
@@ -83,16 +83,16 @@ def _layers(
     for k in range(len(at.states)):
         old = tree.unflatten([leaf[k] for leaf in leaves])
         parts = [part[k] for part in at[1:]]
-        found = descend(
+        start = np.concatenate([leaf[k].ravel() for leaf in leaves])
+        landscape = Landscape(
             lambda z, old=old, parts=parts: _augmented(
                 problem, parts, old, z, penalties
             ),
-            np.concatenate([leaf[k].ravel() for leaf in leaves]),
-            tolerance=tolerance,
-            max_iterations=inner,
+            start.dtype,
         )
+        found = descend(landscape, start, tolerance=tolerance, max_iterations=inner)
         rows.append(found.point)
-        evaluations += found.evaluations
+        evaluations += landscape.calls
     ends = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
     parts = np.split(np.stack(rows), ends, axis=1)
     shaped = [

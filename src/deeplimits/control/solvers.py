@@ -23,6 +23,7 @@ from ..checks import (
 from ..variational.descent import (
     NEAR,
     UNSOLVED,
+    Landscape,
     descend,
     newton_steps,
     unsolved,
@@ -80,39 +81,36 @@ def direct(
 
     The Euclidean gradient in $u$ is that in $L^2(0, T)$, so that the number of
     iterations does not grow with that of layers. Where rounding hides the descent
-    before the residual is under the `tolerance`, Newton's method finishes.
+    before the residual is under the `tolerance`, Newton's method finishes; no step of
+    it raises $J$ by more than rounding. Each of its Hessian-vector products counts as
+    `work` of 2.
     """
     require_within("(0, inf)", tolerance=tolerance)
     require_whole(memory=memory, max_iterations=max_iterations)
     flat = np.asarray(_flat(problem, _started(problem, start)))
-    found = descend(
+    landscape = Landscape(
         lambda u: _value_and_gradient(problem, u, start),
+        flat.dtype,
+        lambda u, v: _product(problem, u, v, start),
+    )
+    found = descend(
+        landscape,
         flat,
         tolerance=tolerance,
         memory=memory,
         max_iterations=max_iterations,
     )
-    point, steps, flags = found.point, 0, ()
+    point, flags = found.point, ()
     if not found.exhausted and tolerance <= found.norm < NEAR:
-        point, steps, flags = newton_steps(
-            lambda u: np.asarray(_value_and_gradient(problem, _as(flat, u), start)[1]),
-            lambda u, v: np.asarray(
-                _product(problem, _as(flat, u), _as(flat, v), start)
-            ),
-            point,
-            tolerance=tolerance,
-            max_steps=5,
+        point, _, flags = newton_steps(
+            landscape, point, tolerance=tolerance, max_steps=5
         )
-    value, gradient = _value_and_gradient(problem, _as(flat, point), start)
-    norm = float(np.linalg.norm(np.asarray(gradient)))
+    value, gradient = landscape(point)
+    norm = float(np.linalg.norm(gradient))
     flags = unsolved(norm, tolerance, flat.dtype, found.exhausted) + flags
     theta = _unflat(problem, jnp.asarray(point, flat.dtype), start)
-    work, values = float(found.evaluations + steps), np.array([float(value)])
-    return Solution(theta, float(value), norm, found.iterations, work, values, flags)
-
-
-def _as(like: np.ndarray, point: np.ndarray) -> np.ndarray:
-    return np.asarray(point, like.dtype)
+    work, values = float(landscape.calls), np.array([value])
+    return Solution(theta, value, norm, found.iterations, work, values, flags)
 
 
 def _started(problem: Any, start: Control) -> Control:

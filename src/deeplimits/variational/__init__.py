@@ -36,13 +36,16 @@ from .limits import (
 )
 from .minima import Minimum, hessian, minimise, newton
 from .parameters import Affine, Parameters, one_layer
+from .steps import LearnedSteps, Paced, gains, learn_steps
 from .whitening import coloured, random_start, whitened
 
 __all__ = [
     "Adjoint",
     "Affine",
     "EulerLagrange",
+    "LearnedSteps",
     "Minimum",
+    "Paced",
     "Parameters",
     "Problem",
     "RateConstant",
@@ -54,8 +57,10 @@ __all__ = [
     "distances",
     "euler_lagrange",
     "extrapolated",
+    "gains",
     "hamiltonian",
     "hessian",
+    "learn_steps",
     "limit_energy",
     "minimise",
     "multi_start",

@@ -34,6 +34,7 @@ from ..checks import (
     require_known,
     require_shape,
 )
+from ..collocation import runge_kutta_step
 from ..residual import AbstractBlock
 from .parameters import Affine, Parameters
 
@@ -67,7 +68,7 @@ class Problem(eqx.Module):
     - "sobolev": $R_n$ as above;
     - "no factor": without the factor $n$ of the sum;
     - "no tau": without the term with $\tau$, which leaves constants free;
-    - "weight decay": $\frac1n \sum_i |\theta_i|^2$ in its place.
+    - "weight decay": the mean of $|\theta_i|^2$ over the nodes in its place.
 
     `scheme` is "euler", the network; "heun", the trapezoidal network
     $X_{i+1} = X_i + \frac{1}{2n} (f(X_i, \theta_i) + f(\tilde X_i, \theta_{i+1}))$,
@@ -129,10 +130,13 @@ class Problem(eqx.Module):
             raise ValueError(f"a depth of at least 2 is needed: got {steps}.")
         return steps
 
+    @jax.jit
     def outputs(self, parameters: Parameters) -> Float[Array, "examples outputs"]:
         """What is read off the last states, $z_s$."""
-        return jax.vmap(parameters.readout)(states(self, parameters)[-1])
+        last, _ = _propagate(self, parameters, keep=False)
+        return jax.vmap(parameters.readout)(last)
 
+    @jax.jit
     def data_loss(self, parameters: Parameters) -> Float[Array, ""]:
         r"""The sum $\sum_s \ell(z_s, y_s)$."""
         last, _ = _propagate(self, parameters, keep=False)
@@ -162,6 +166,7 @@ class Problem(eqx.Module):
         r"""The $\tau_j$, one for each array of the block."""
         return spread("tau", self.tau, len(jax.tree.leaves(parameters.block)))
 
+    @jax.jit
     def energy(self, parameters: Parameters) -> Float[Array, ""]:
         r"""$E_n(\theta, \omega)$."""
         parts = self.roughness(parameters)
@@ -178,6 +183,16 @@ def _positive(name: str, value: Any, dtype: Any) -> Array:
             f"got {np.asarray(array).tolist()}."
         )
     return array
+
+
+def require_alike(problem: Problem, parameters: Parameters) -> None:
+    """Raise `ValueError` for weights of another precision than the data's."""
+    types = {leaf.dtype.name for leaf in jax.tree.leaves(parameters)}
+    if types != {problem.inputs.dtype.name}:
+        raise ValueError(
+            f"data and weights must have one precision: got {problem.inputs.dtype} and "
+            f"{', '.join(sorted(types))}."
+        )
 
 
 def spread(name: str, values: Array, parts: int) -> Array:
@@ -203,16 +218,13 @@ def _step(scheme: str, x: Array, nodes: PyTree, h: float) -> Array:
     if scheme == "heun":
         slope = _field(left, x)
         return x + h / 2 * (slope + _field(right, x + h * slope))
-    h = h / SUBSTEPS
+    stages = (np.arange(SUBSTEPS)[:, None] + np.array([0.0, 0.5, 1.0])) / SUBSTEPS
 
-    def substep(x, place):
-        at = [_between(left, right, (place + s) / SUBSTEPS) for s in (0.0, 0.5, 1.0)]
-        a = _field(at[0], x)
-        b = _field(at[1], x + h / 2 * a)
-        c = _field(at[1], x + h / 2 * b)
-        return x + h / 6 * (a + 2 * b + 2 * c + _field(at[2], x + h * c)), None
+    def substep(x, parts):
+        at = jax.vmap(_between, (None, None, 0))(left, right, parts)
+        return runge_kutta_step(lambda x, z: _field(z, x), x, h / SUBSTEPS, at), None
 
-    return jax.lax.scan(substep, x, jnp.arange(SUBSTEPS, dtype=x.dtype))[0]
+    return jax.lax.scan(substep, x, jnp.asarray(stages, x.dtype))[0]
 
 
 def _between(left: PyTree, right: PyTree, part: Array) -> PyTree:
@@ -231,6 +243,7 @@ def _propagate(
     problem: Problem, parameters: Parameters, keep: bool
 ) -> tuple[Array, Array | None]:
     h = 1 / problem.steps(parameters)
+    require_alike(problem, parameters)
 
     def step(x, nodes):
         following = _step(problem.scheme, x, nodes, h)
@@ -249,6 +262,7 @@ def _read(problem: Problem, readout: Affine, last: Array) -> Float[Array, ""]:
     return jnp.sum(jax.vmap(problem.loss)(outputs, labels))
 
 
+@jax.jit
 def states(
     problem: Problem, parameters: Parameters
 ) -> Float[Array, "times examples width"]:
@@ -267,6 +281,7 @@ class Adjoint(eqx.Module):
     gradient: Parameters
 
 
+@jax.jit
 def adjoint(problem: Problem, parameters: Parameters) -> Adjoint:
     r"""The discrete adjoint: for the network, backwards from $P_n = \nabla_X \ell$,
 

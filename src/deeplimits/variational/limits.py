@@ -47,9 +47,16 @@ def limit_energy(problem: Problem, parameters: Parameters) -> Float[Array, ""]:
     r"""$E_\infty(I_n \theta)$ of a network's weights.
 
     The penalty is exact; the flow is solved by four steps of the fourth order between
-    two nodes.
+    two nodes. Raises `ValueError` for another scheme than "euler" and for a penalty
+    whose limit is not that of $R_n$.
     """
     _need_network(problem)
+    _need_slopes(problem)
+    return _limit_energy(problem, parameters)
+
+
+@jax.jit
+def _limit_energy(problem: Problem, parameters: Parameters) -> Float[Array, ""]:
     return problem.but(scheme="ode").energy(closed(parameters))
 
 
@@ -57,12 +64,18 @@ def _need_network(problem: Problem) -> None:
     require_known("scheme", problem.scheme, ("euler",))
 
 
+def _need_slopes(problem: Problem) -> None:
+    r"""The penalty has to be one whose limit is $\int |\dot\theta|^2$."""
+    require_known("penalty", problem.penalty, ("sobolev", "no tau"))
+
+
 # ---------------------------------------------------------------------- distances
 
 
 def distances(first: Parameters, second: Parameters) -> tuple[float, float]:
     r"""How far apart two networks' weights are: $L^2(0, 1)$ and largest distance of
-    their interpolants $I_n$, exactly. The reading is left out."""
+    their interpolants $I_n$, exactly: weights on the nodes $i/n$, $i < n$, not those of
+    another scheme. The reading is left out."""
     grid, (a, b) = _common(first, second)
     difference = a - b
     return _l2(grid, difference), float(np.linalg.norm(difference, axis=1).max())
@@ -78,8 +91,7 @@ def tl2_distance(network: Parameters, path: Parameters) -> float:
     topology is the same). Source: `garciatrillos2016`.
     """
     n = network.nodes
-    grid = np.union1d(np.arange(n + 1) / n, np.arange(path.nodes + 1) / path.nodes)
-    values, total = _at(path, grid), 0.0
+    grid, (_, values) = _common(network, path)
     place = np.minimum(((grid[1:] + grid[:-1]) / 2 * n).astype(int), n - 1)
     held = _rows(network)[place]
     left, right = values[:-1] - held, values[1:] - held
@@ -146,14 +158,19 @@ class EulerLagrange:
     @property
     def residual(self) -> float:
         """The largest of what vanishes at a minimiser."""
-        return max(self.interior, self.start, self.end, self.reading)
+        return float(np.max([self.interior, self.start, self.end, self.reading]))
 
 
 def euler_lagrange(problem: Problem, parameters: Parameters) -> EulerLagrange:
-    """The Euler–Lagrange residual of a network, with the exact boundary terms."""
+    """The Euler–Lagrange residual of a network, with the exact boundary terms.
+
+    Raises `ValueError` for weights that are not finite, for another scheme than "euler"
+    and another penalty than "sobolev".
+    """
     _need_network(problem)
+    require_finite("parameters", parameters)
     require_known("penalty", problem.penalty, ("sobolev",))
-    gradient = jax.jit(adjoint)(problem, parameters).gradient
+    gradient = adjoint(problem, parameters).gradient
     n = problem.steps(parameters)
     alpha = np.asarray(problem.alphas(parameters))
     blocks = jax.tree.leaves(parameters.block)
@@ -181,7 +198,8 @@ def euler_lagrange(problem: Problem, parameters: Parameters) -> EulerLagrange:
     rows["reading"] = [
         _most(2 * a * np.asarray(z) + np.asarray(g)) for z, g, a in reading
     ]
-    return EulerLagrange(**{name: max(values) for name, values in rows.items()})
+    # not Python's `max`, which overlooks NaN
+    return EulerLagrange(**{name: float(np.max(r)) for name, r in rows.items()})
 
 
 def _most(values: np.ndarray) -> float:
@@ -201,8 +219,11 @@ def hamiltonian(
        - \sum_j \alpha_j n^2 |\theta_{j,k+1} - \theta_{j,k}|^2, $$
 
     $k = 0, \dots, n - 2$. Its spread is $O(n^{-2})$, its mean converges at first order.
+    Raises `ValueError` for another scheme than "euler" and for a penalty without the
+    second term.
     """
     _need_network(problem)
+    _need_slopes(problem)
     return _hamiltonian(problem, parameters)
 
 

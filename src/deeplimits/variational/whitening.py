@@ -29,7 +29,7 @@ from ..checks import (
     require_whole,
     require_within,
 )
-from .functional import Problem, spread
+from .functional import Problem, require_alike, spread
 from .parameters import Parameters
 
 VARIABLES = ("whitened", "raw")
@@ -52,6 +52,7 @@ def layout_of(problem: Problem, parameters: Parameters, variables: str) -> Layou
     require_known("variables", variables, VARIABLES)
     require_finite("parameters", parameters)
     problem.steps(parameters)
+    require_alike(problem, parameters)
     leaves, tree = jax.tree.flatten(parameters)
     return Layout(tree, tuple(leaf.shape for leaf in leaves), variables)
 
@@ -149,9 +150,12 @@ def random_start(
         return colour(problem, draws, layout, np)
     require_whole(modes=modes)
     leaves, tree = jax.tree.flatten(like)
+    times = np.arange(like.nodes) / problem.steps(like)
     keys = jr.split(key, len(leaves))
     drawn = [
-        _smooth_part(k, z, modes) if j < len(leaves) - 2 else _normals(k, z.shape, like)
+        _smooth_part(k, z, times, modes)
+        if j < len(leaves) - 2
+        else _normals(k, z.shape, like)
         for j, (k, z) in enumerate(zip(keys, leaves, strict=True))
     ]
     return jax.tree.unflatten(tree, [scale * z for z in drawn])
@@ -161,8 +165,7 @@ def _normals(key: PRNGKeyArray, shape: tuple[int, ...], like: Parameters) -> Arr
     return jr.normal(key, shape, jax.tree.leaves(like)[0].dtype)
 
 
-def _smooth_part(key: PRNGKeyArray, z: Array, modes: int) -> Array:
-    times = np.arange(len(z)) / len(z)
+def _smooth_part(key: PRNGKeyArray, z: Array, times: np.ndarray, modes: int) -> Array:
     waves = np.cos(np.pi * np.outer(times, np.arange(modes)))
     size = modes * math.prod(z.shape[1:])
     coefficients = np.asarray(jr.normal(key, (size,), z.dtype)).reshape(modes, -1)
