@@ -34,6 +34,7 @@ import deeplimits
 from deeplimits import (
     collocation,
     continuous,
+    control,
     datasets,
     diagnosis,
     epochs,
@@ -236,6 +237,7 @@ class Call:
 
 
 KEY = jr.key(0)
+POSITIVE = Real(0.5, within="(0, inf)")
 A = np.array([[0.5, -0.25], [1.0, 0.75]], np.float32)
 X = np.array([1.0, -0.5], np.float32)
 STACK = jnp.asarray(np.stack([A, -A, A / 2]))
@@ -279,6 +281,12 @@ SCALAR_TRAINING = {
 STEERED = steering.steer(GRAPH, -GRAPH, activation="tanh")
 TWO_WIDE = variational.one_layer(3, 2, dtype="float32")
 PLANE = variational.Problem(GRAPH, X[[0, 1, 0]], alpha=0.1, loss=variational.square)
+START = Numbers(
+    np.full(3, 0.5, np.float32), ("theta",), whole=None, ranks=(0,), plain=False
+)
+ON_LINE = control.ControlProblem(X[:, None], X, decay=0.1)
+PLANT = {"A": Numbers(A), "B": Numbers(A[:, :1]), "duration": POSITIVE}
+FEEDBACK = control.riccati(A, A, state=A * 0, control=np.eye(2), terminal=np.eye(2))
 
 
 def calls(prefix: str, table: dict[str, Call]) -> dict[str, Call]:
@@ -310,6 +318,11 @@ POINT = Real(0.3, within="[0, 1]")
 
 def used_on_line(control: Any) -> Any:
     return meanfield.flow(jnp.ones((1, 2)), control)
+
+
+def parts(function: Callable) -> Callable:
+    """The fields of the record that a function makes: records are no pytrees."""
+    return lambda **given: vars(function(**given))
 
 
 def used(block: Any) -> Any:
@@ -954,6 +967,25 @@ TABLE = {
                 },
                 few=True,
             ),
+            "steps.Paced": Call(
+                lambda **given: used(variational.Paced(**given)),
+                {
+                    "block": residual.OneLayer(STACK),
+                    "pace": Numbers(np.ones(len(STACK), "float32")),
+                },
+            ),
+            "steps.learn_steps": Call(
+                variational.learn_steps,
+                {
+                    "problem": PLANE,
+                    "start": TWO_WIDE,
+                    "pace": Numbers(np.ones(3, "float32")),
+                    "cap": Real(3.0, within="[1, inf)"),
+                    "tolerance": Real(1.0, within="(0, inf)"),
+                    "rounds": Count(1),
+                },
+                few=True,
+            ),
             "limits.recovered": Call(
                 lambda depth: variational.recovered(
                     initialisation.PiecewiseLinear(residual.OneLayer(STACK)),
@@ -965,6 +997,141 @@ TABLE = {
             "limits.extrapolated": Call(
                 variational.extrapolated,
                 {"depths": Numbers(DEPTHS, ("values",)), "values": Numbers(ERRORS)},
+            ),
+        },
+    ),
+    **calls(
+        "control.problem",
+        {
+            name: Call(
+                lambda make=make, **given: jax.tree.leaves(make(**given)),
+                {
+                    "inputs": Numbers(GRAPH, ("labels",)),
+                    "labels": Numbers(X[[0, 1, 0]]),
+                    "weights": Numbers(np.full(3, 1 / 3), whole=(), optional=True),
+                    "decay": Real(0.5, within="[0, inf)"),
+                    "duration": POSITIVE,
+                },
+            )
+            for name, make in (
+                ("ControlProblem", control.ControlProblem),
+                (
+                    "ControlProblem.but",
+                    control.ControlProblem(GRAPH, GRAPH, decay=1).but,
+                ),
+            )
+        },
+    ),
+    **calls(
+        "control.sampling",
+        {
+            name: Call(
+                function,
+                size
+                | {
+                    "centres": Numbers(GRAPH),
+                    "labels": Numbers(GRAPH[:, :1], ("centres",)),
+                    "radius": POSITIVE,
+                },
+            )
+            for name, function, size in (
+                ("bumps", control.bumps, {"nodes": Count(3)}),
+                ("sample_bumps", control.sample_bumps, {"count": Count(3), "key": KEY}),
+            )
+        },
+    ),
+    **calls(
+        "control.solvers",
+        {
+            "direct": Call(
+                parts(control.direct),
+                {
+                    "problem": ON_LINE,
+                    "start": START,
+                    "tolerance": POSITIVE,
+                    "memory": Count(3),
+                    "max_iterations": Count(2),
+                },
+                few=True,
+            ),
+            "sweep": Call(
+                parts(control.sweep),
+                {
+                    "problem": ON_LINE,
+                    "start": Numbers(np.full(3, 0.5)),
+                    "damping": Real(0.5, within="(0, 1]"),
+                    "tolerance": POSITIVE,
+                    "max_sweeps": Count(2),
+                    "reach": Real(9.5, within="(0, inf)"),
+                    "points": Count(5, least=3),
+                },
+                few=True,
+            ),
+        },
+    ),
+    **calls(
+        "control.extended",
+        {
+            "extended_msa": Call(
+                parts(control.extended_msa),
+                {
+                    "problem": ON_LINE,
+                    "start": START,
+                    "rho": Real(0.5, within="[0, inf)"),
+                    "tolerance": POSITIVE,
+                    "max_sweeps": Count(2),
+                    "inner": Count(2),
+                },
+                few=True,
+            ),
+            "summed_rho": Call(
+                control.summed_rho,
+                {
+                    "rho": Real(0.5, within="[0, inf)"),
+                    "points": Count(3),
+                    "step": POSITIVE,
+                },
+            ),
+        },
+    ),
+    "control.densities.DensityForm": Call(
+        lambda **given: jax.tree.leaves(control.DensityForm(ON_LINE, **given)),
+        {
+            "grid": Numbers(np.linspace(-4, 4, 9), whole=()),
+            "forward": Name("points"),
+            "costate": Name("leaving"),
+        },
+    ),
+    **calls(
+        "control.linear",
+        {
+            "riccati": Call(
+                parts(control.riccati),
+                PLANT
+                | {
+                    "state": Numbers(np.eye(2)),
+                    "control": Numbers(np.eye(1)),
+                    "terminal": Numbers(np.eye(2)),
+                    "steps": Count(3),
+                    "times": Name("layers"),
+                },
+            ),
+            "Riccati.value": Call(FEEDBACK.value, {"start": Numbers(X)}),
+            "gramian": Call(control.gramian, PLANT),
+            "least_energy": Call(
+                parts(control.least_energy),
+                PLANT | {"start": Numbers(X), "end": Numbers(-X), "steps": Count(3)},
+            ),
+            "shared_bias": Call(
+                parts(control.shared_bias),
+                {
+                    "inputs": Numbers(GRAPH),
+                    "labels": Numbers(GRAPH),
+                    "weight": Numbers(A),
+                    "penalty": POSITIVE,
+                    "duration": POSITIVE,
+                    "steps": Count(3),
+                },
             ),
         },
     ),
@@ -1427,6 +1594,45 @@ EXCEPT = {
     "training.depth_factor": "takes nothing",
     "training.only_layers": "takes a model",
     "training.split_trainable": "takes a model",
+    "variational.descent": "descends on what solvers make of problems they checked",
+    "control.problem.gain": "a field, of one point",
+    "control.problem.of_block": "a field, of one point",
+    "control.problem.Pontryagin": "a record",
+    "control.problem.hamiltonian_slopes": "takes a control",
+    "control.problem.size_in_l2": "takes a control",
+    "control.problem.squares": "takes a control",
+    "control.problem.depth_of": "takes a control",
+    **{
+        f"control.{kind}.{method}": "takes a control"
+        for kind, methods in {
+            "problem.ControlProblem": (
+                "step",
+                "states",
+                "losses",
+                "effort",
+                "value",
+                "pontryagin",
+                "hamiltonian",
+                "gradient",
+            ),
+            "densities.DensityForm": (
+                "step",
+                "hamiltonian",
+                "adjoint",
+                "masses",
+                "value",
+                "pontryagin",
+            ),
+        }.items()
+        for method in methods
+    },
+    "control.sampling.Law": "a record",
+    "control.sampling.SamplingConstants": "a record",
+    "control.sampling.sampling_constants": "takes a control",
+    "control.solvers.Solution": "a record",
+    "control.linear.Riccati": "a record",
+    "control.linear.LeastEnergy": "a record",
+    "control.linear.SharedBias": "a record",
     "variational.functional.tanh_square": "a loss, whose labels `Problem` checks",
     "variational.functional.square": "a loss, whose labels `Problem` checks",
     "variational.parameters.Parameters": "takes a block, which has checked its weights",
@@ -1441,6 +1647,9 @@ EXCEPT = {
     "variational.functional.adjoint": "takes parameters",
     "variational.functional.Adjoint": "a record",
     "variational.limits.closed": "takes parameters",
+    "variational.steps.Paced.__call__": "a block, which has checked its weights",
+    "variational.steps.LearnedSteps": "a record",
+    "variational.steps.gains": "takes what `learn_steps` returns",
     "variational.limits.limit_energy": "takes parameters",
     "variational.limits.distances": "takes parameters",
     "variational.limits.tl2_distance": "takes parameters",

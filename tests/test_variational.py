@@ -9,7 +9,7 @@ import pytest
 
 from deeplimits import datasets, variational
 from deeplimits.residual import OneLayer, TwoLayer
-from deeplimits.variational import minima
+from deeplimits.variational import descent, minima
 from deeplimits.variational.functional import PENALTIES
 from deeplimits.variational.whitening import value_and_gradient
 
@@ -234,14 +234,37 @@ def test_no_step_of_newton_raises_the_energy(low, monkeypatch):
     start = beside(low[0], 1e-2)
     found = variational.minimise(RINGS, start, tolerance=1e-10)
     assert found.evaluations == len(calls)
-    monkeypatch.setattr(minima, "_conjugate_gradients", lambda _, g: (10 * g, True))
+    monkeypatch.setattr(descent, "_conjugate_gradients", lambda _, g: (10 * g, True))
     found = variational.newton(RINGS, start, max_steps=1)
     assert low[0].value < found.value < energy(RINGS, start)
     at, worse = (1.0, np.ones(2)), np.full(2, 2.0)
-    assert minima._is_descent(at, (0.9, worse), 1e-16)
-    assert minima._is_descent(at, (1.0, at[1] / 2), 1e-16)
-    assert not minima._is_descent(at, (1.1, at[1] / 2), 1e-16)
-    assert not minima._is_descent(at, (1.0, worse), 1e-16)
+    assert descent._is_descent(at, (0.9, worse), 1e-16)
+    assert descent._is_descent(at, (1.0, at[1] / 2), 1e-16)
+    assert not descent._is_descent(at, (1.1, at[1] / 2), 1e-16)
+    assert not descent._is_descent(at, (1.0, worse), 1e-16)
+
+
+def test_halved_steps_reach_the_minimum_that_whole_ones_fly_from():
+    """Of the root of 1 + x^2 a whole step leads from x to -x^3. An exact product counts
+    as much as one by differences."""
+
+    def bowl(x):
+        root = np.sqrt(1 + x @ x)
+        return root, x / root
+
+    def product(x, v):
+        return v / (1 + x @ x) ** 1.5
+
+    calls = []
+    for exact in (product, None):
+        landscape = descent.Landscape(bowl, "float64", exact)
+        found = descent.newton_steps(
+            landscape, np.array([2.0]), tolerance=1e-9, max_steps=20
+        )
+        assert abs(found[0][0]) < 1e-9
+        assert found[2] == ()
+        calls.append(landscape.calls)
+    assert calls[0] == calls[1]
 
 
 def test_a_second_call_compiles_nothing():
