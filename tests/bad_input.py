@@ -967,19 +967,12 @@ TABLE = {
                 },
                 few=True,
             ),
-            "steps.Paced": Call(
-                lambda **given: used(variational.Paced(**given)),
-                {
-                    "block": residual.OneLayer(STACK),
-                    "pace": Numbers(np.ones(len(STACK), "float32")),
-                },
-            ),
             "steps.learn_steps": Call(
                 variational.learn_steps,
                 {
                     "problem": PLANE,
                     "start": TWO_WIDE,
-                    "pace": Numbers(np.ones(3, "float32")),
+                    "pace": Numbers(np.ones(3, "float32"), plain=False),
                     "cap": Real(3.0, within="[1, inf)"),
                     "tolerance": Real(1.0, within="(0, inf)"),
                     "rounds": Count(1),
@@ -1647,6 +1640,7 @@ EXCEPT = {
     "variational.functional.adjoint": "takes parameters",
     "variational.functional.Adjoint": "a record",
     "variational.limits.closed": "takes parameters",
+    "variational.steps.Paced": "what `learn_steps` returns: its pace is checked there",
     "variational.steps.Paced.__call__": "a block, which has checked its weights",
     "variational.steps.LearnedSteps": "a record",
     "variational.steps.gains": "takes what `learn_steps` returns",
