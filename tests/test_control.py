@@ -465,6 +465,11 @@ def test_riccati_solves_its_equation():
     ]
     gaps = [np.abs(r.matrices[0] - exact.matrices[0]).max() for r in layers]
     assert 1.8 < gaps[0] / gaps[1] < 2.2  # of first order
+    # over a long time, in few steps, it settles at the algebraic equation's
+    fast = A + np.diag([0, 3.0]), np.eye(2)
+    long = control.riccati(*fast, **QUADRATIC, duration=200.0, steps=2)
+    settled = linalg.solve_continuous_are(*fast, Q, QUADRATIC["control"])
+    np.testing.assert_allclose(long.matrices[0], settled, rtol=1e-12)
 
 
 def test_a_shared_bias_steers_the_mean_alone():
@@ -510,11 +515,20 @@ def test_what_the_gramian_reaches():
     np.testing.assert_allclose(reached, end, atol=1e-4)
     energy = integrate.simpson((found.control**2).sum(1) / 2, x=found.times)
     np.testing.assert_allclose(found.energy, energy, rtol=1e-8)
+    stable = np.array([[-10.0, 1.0], [-1.0, -8.0]])
+    still = linalg.solve_continuous_lyapunov(stable, -B @ B.T)
+    np.testing.assert_allclose(control.gramian(stable, B, duration=9.0), still, 1e-12)
+    # four integrals in a row: in a tenth of the time 10^7 times the energy
+    chain = np.diag(np.ones(3), 1), np.eye(4)[:, 3:], np.zeros(4), np.eye(4)[0]
+    slow, fast = (control.least_energy(*chain, duration=T).energy for T in (1, 0.1))
+    np.testing.assert_allclose(fast, 1e7 * slow, rtol=1e-6)
     blind = np.array([[1.0], [1.0]])
     lazy = np.diag([0.5, 0.5])
     assert np.linalg.matrix_rank(control.gramian(lazy, blind), tol=1e-10) == 1
     with pytest.raises(ValueError, match="the end cannot be reached"):
         control.least_energy(lazy, blind, start, end)
+    with pytest.raises(ValueError, match="the end cannot be reached"):
+        control.least_energy(lazy, blind, start * 0, 1e-9 * start)
     along = control.least_energy(lazy, blind, start * 0, blind[:, 0])
     np.testing.assert_allclose(along.control[-1] > 0, True)
 
