@@ -175,7 +175,8 @@ def least_energy(
 
 
 def _solved(G: np.ndarray, gap: np.ndarray, size: float) -> np.ndarray:
-    r"""The least solution of $G \lambda$ = `gap`, a difference of two of that `size`."""
+    r"""The least solution of $G \lambda$ = `gap`, a difference of vectors of that
+    `size`."""
     diagonal = np.diag(G)
     units = np.sqrt(np.maximum(diagonal, EPSILON * diagonal.max()))
     units = np.where(units > 0, units, 1)
