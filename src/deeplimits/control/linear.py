@@ -168,7 +168,8 @@ def least_energy(
     require_whole(steps=steps)
     G = gramian(A, B, duration=duration)
     alone = linalg.expm(duration * A) @ x
-    multiplier = _solved(G, y - alone, np.linalg.norm(y) + np.linalg.norm(alone))
+    size = float(np.linalg.norm(y) + np.linalg.norm(alone))
+    multiplier = _solved(G, y - alone, size)
     times = np.linspace(0, duration, steps + 1)
     onward = np.stack([linalg.expm((duration - t) * A.T) @ multiplier for t in times])
     return LeastEnergy(times, onward @ B, float(multiplier @ G @ multiplier / 2))
