@@ -67,10 +67,10 @@ class Empirical(AbstractMeasure):
         require_shape("points", rows, (None, None))
         self.points = rows
         require_finite("points", self.points)
+        self.weights = None
         if weights is not None:
             masses = as_masses("weights", weights, self.points.shape[:1])
-            weights = masses.astype(self.points.dtype)
-        self.weights = weights
+            self.weights = masses.astype(self.points.dtype)
 
     @property
     def masses(self) -> Float[Array, " N"]:

@@ -11,6 +11,7 @@ Source: `isobe2024` for the problem; the closed forms are ours.
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -111,6 +112,7 @@ def _data(inputs: Any, labels: Any, weights: Any) -> tuple[Array, Array, Array]:
     return x, y.astype(x.dtype), w.astype(x.dtype)
 
 
+@jax.jit
 def _lines(x: Array, y: Array, w: Array, ends: Array, share: Any) -> Lines:
     misses, ways = (jnp.sum((ends - a) ** 2, axis=1) for a in (y, x))
     costs = misses / 2 + share / (1 - share) / 2 * ways  # lambda / T

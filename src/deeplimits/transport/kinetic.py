@@ -12,6 +12,7 @@ Source: `benamou2000`.
 
 from typing import NamedTuple, SupportsFloat
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -73,10 +74,14 @@ def kinetic_energy(
         w = jnp.full(x.shape[1], 1 / x.shape[1], x.dtype)
     else:
         w = as_masses("weights", weights, x.shape[1:2]).astype(x.dtype)
-    T = jnp.asarray(duration, x.dtype)
+    return Kinetic(*_parts(x, w, jnp.asarray(duration, x.dtype)))
+
+
+@jax.jit
+def _parts(x: Array, w: Array, duration: Array) -> tuple[Array, Array]:
     n = len(x) - 1
-    moves = jnp.diff(x, axis=0)
     mean = (x[-1] - x[0]) / n
-    straight = n**2 * jnp.sum(mean**2, axis=1) / T
-    excess = n * jnp.sum((moves - mean[None]) ** 2, axis=(0, 2)) / T
-    return Kinetic(jnp.sum(w * straight), jnp.sum(w * excess))
+    straight = n**2 * jnp.sum(mean**2, axis=1) / duration
+    strayed = jnp.diff(x, axis=0) - mean[None]
+    excess = n * jnp.sum(strayed**2, axis=(0, 2)) / duration
+    return jnp.sum(w * straight), jnp.sum(w * excess)

@@ -12,6 +12,7 @@ covariances. Source: `peyre2019`, `bhatia2019`.
 
 from typing import Any, SupportsFloat
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -85,7 +86,12 @@ def _roots(mu: Any, nu: Any) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
             "mu and nu must lie in one space: got dimensions "
             f"{mu.mean.size} and {nu.mean.size}."
         )
-    first, second = (_root(law.covariance) for law in (mu, nu))
+    return _aligned(mu.covariance, nu.covariance)
+
+
+@jax.jit
+def _aligned(A: Array, B: Array) -> tuple[Array, Array]:
+    first, second = _root(A), _root(B)
     left, _, right = jnp.linalg.svd(first @ second)
     return first, second @ right.T @ left.T
 
