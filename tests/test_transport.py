@@ -485,7 +485,9 @@ def test_a_sweep_solves_a_kinetic_problem_as_descent_does():
     assert other.solved
     np.testing.assert_allclose(one.value, other.value, rtol=1e-10)
     np.testing.assert_allclose(one.theta, other.theta, atol=1e-7)
-    assert problem.but(kinetic=1.0).kinetic == 1.0
+    dearer = problem.but(kinetic=1.0)
+    assert isinstance(dearer, transport.KineticProblem)
+    assert dearer.kinetic == 1
 
 
 def test_a_wide_network_comes_near_the_closed_form_from_a_narrow_one():

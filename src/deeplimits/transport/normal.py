@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..checks import holds, require_within
-from ..measures import Affine, Gaussian
+from ..measures.laws import Affine, Gaussian
 
 
 def bures(mu: Gaussian, nu: Gaussian) -> Float[Array, ""]:
