@@ -112,7 +112,7 @@ def trained():
 
 
 def test_the_system_of_a_sample_has_the_weights_that_the_cost_has(trained):
-    """From the population's inverse derivative, against L-BFGS, with asymmetric data."""
+    """From the population's derivative, against L-BFGS, with asymmetric data."""
     with jax.enable_x64(True):
         optimum = jnp.asarray(trained.weights.values[0])
         population = training._problem(control.bumps(12), 0.1)
