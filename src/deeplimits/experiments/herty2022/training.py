@@ -186,7 +186,7 @@ def _groups(config: Training, points: int, keys, decay, optimum, inverse):
 
         def mean(z):
             inside = solved.reshape(-1, *(1,) * (z.ndim - 1))
-            return jnp.where(inside, z, 0).sum(0) / solved.sum()
+            return jnp.where(inside, z, 0).sum(0) / solved.sum(dtype=float)
 
         return jax.tree.map(mean, each) | {"solved": solved.mean(dtype=float)}
 
