@@ -36,6 +36,12 @@ def test_sweeps_one_by_one_are_those_of_one_call(found, drawn):
     np.testing.assert_allclose(swept.cost, whole.values, rtol=1e-9)
     work = 3 + toy.WORK * (whole.work - 3)
     assert float(swept.work[-1]) == pytest.approx(work, rel=1e-12)
+    held = found.isel(costate=0)  # another method, of the same start
+    assert float(held.held_cost[0]) == float(swept.cost[0])
+    with jax.enable_x64(True):
+        pair = rho[0], 1.0
+        other = control.extended_msa(problem, start, rho=pair, max_sweeps=3)
+    np.testing.assert_allclose(held.held_cost, other.values, rtol=1e-9)
     effort = swept.cost - swept.loss
     assert (effort > 0).all()
     np.testing.assert_allclose(effort[-1], problem.effort(whole.theta), rtol=1e-6)

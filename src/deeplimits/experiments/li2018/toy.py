@@ -39,10 +39,13 @@ class Toy:
 
     `points` are uniform and independent, and each is copied to the `width` entries of
     a state; the output is their sum. `rhos` are $\rho$ in the scale of that code, where
-    penalties are summed over the batch. Weights begin uniform in $\pm$ `scale`.
+    penalties are summed over the batch; for each of `costates` the states are held as
+    at $\rho = 1$, and the costates by this $\rho_p$. Weights begin uniform in $\pm$
+    `scale`.
     """
 
     rhos: tuple[float, ...] = (0.0, 1.0, 10.0)
+    costates: tuple[float, ...] = (1.0,)
     seeds: int = 3
     sweeps: int = 240
     steps: int = 6000
@@ -55,7 +58,7 @@ class Toy:
     inner: int = 10
 
     def __post_init__(self):
-        require_at_least(0, self, "rhos")
+        require_at_least(0, self, "rhos", "costates")
         require_positive(self, "seeds", "sweeps", "steps", "every")
         require_positive(self, "points", "layers", "width", "decay", "scale")
         require_at_least(1, self, "inner")
@@ -116,34 +119,45 @@ def toy(config: Toy, run: Runner) -> xr.Dataset:
 
     `work` counts gradients of $J$ by their matrix products: one for the states and
     costates of a sweep, and 5/3 for each evaluation of all layers with penalties.
+    `held_loss`, `held_cost` and `held_work` are those of two numbers.
     `descended` and `descended_cost` are of SGD and Adam at the steps `step`.
     """
     seeds = {"seed": range(config.seeds)}
     with jax.enable_x64(True):
         swept = run.each("swept", seeds | {"rho": config.rhos}, _swept)
+        held = run.each("held", seeds | {"costate": config.costates}, _held)
         steps = run.each("steps", seeds | {"optimiser": list(OPTIMISERS)}, _descended)
     at = config.every * np.arange(config.steps // config.every + 1)
     sweeps = np.arange(config.sweeps + 1)
-    return xr.merge([swept, steps]).assign_coords(sweep=sweeps, at=at)
+    return xr.merge([swept, held, steps]).assign_coords(sweep=sweeps, at=at)
 
 
 def _swept(config: Toy, point: Point, key: PRNGKeyArray):
-    problem, theta = sine(config, jr.fold_in(key, point["seed"]))
     rho = control.summed_rho(point["rho"], config.points, 0.25)
-    work, rows = 0.0, [_costs(problem, theta)]
-    works = [work]
+    return _sweeps(config, jr.fold_in(key, point["seed"]), rho)
+
+
+def _held(config: Toy, point: Point, key: PRNGKeyArray):
+    states, _ = control.summed_rho(1.0, config.points, 0.25)
+    rows = _sweeps(config, jr.fold_in(key, point["seed"]), (states, point["costate"]))
+    return {f"held_{name}": row for name, row in rows.items()}
+
+
+def _sweeps(config: Toy, key: PRNGKeyArray, rho: tuple[float, float]):
+    """Loss, cost and work after each sweep."""
+    problem, theta = sine(config, key)
+    rows, works = [_costs(problem, theta)], [0.0]
     for _ in range(config.sweeps):
         once = control.extended_msa(
             problem, theta, rho=rho, max_sweeps=1, inner=config.inner
         )
         theta = once.theta
         # once for the states and costates, and the evaluations of layers
-        work += 1 + WORK * (once.work - 1)
+        works.append(works[-1] + 1 + WORK * (once.work - 1))
         rows.append(_costs(problem, theta))
-        works.append(work)
     loss, cost = np.array(jax.device_get(rows)).T
-    dims = "sweep"
-    return {"loss": (dims, loss), "cost": (dims, cost), "work": (dims, works)}
+    named = {"loss": loss, "cost": cost, "work": works}
+    return {name: ("sweep", row) for name, row in named.items()}
 
 
 @jax.jit
