@@ -1000,7 +1000,7 @@ TABLE = {
                 lambda make=make, **given: jax.tree.leaves(make(**given)),
                 {
                     "inputs": Numbers(GRAPH, ("labels",)),
-                    "labels": Numbers(X[[0, 1, 0]]),
+                    "labels": Numbers(GRAPH),
                     "weights": Numbers(np.full(3, 1 / 3), whole=(), optional=True),
                     "decay": Real(0.5, within="[0, inf)"),
                     "duration": POSITIVE,

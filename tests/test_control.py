@@ -48,10 +48,8 @@ def both_gradients(problem, theta):
 def worst(a, b):
     """The largest difference, relative where the second has entries over 1."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return max(
-        float(jnp.max(jnp.abs(a - b)) / jnp.maximum(1, jnp.max(jnp.abs(b))))
-        for a, b in pairs
-    )
+    pairs = ((np.asarray(a), np.asarray(b)) for a, b in pairs)
+    return max(np.abs(a - b).max() / max(1, np.abs(b).max()) for a, b in pairs)
 
 
 # ----------------------------------------------------------- the maximum principle
@@ -144,6 +142,9 @@ def test_three_solvers_agree(optimum):
         assert found.flags == ()
         assert found.solved
         assert found.residual < 1e-10
+    assert swept.work > 100 * swept.iterations  # it searches in every layer
+    again = control.extended_msa(POPULATION, extended.theta, rho=0.5)
+    assert (again.iterations, again.work) == (0, 1)
     assert (np.diff(optimum.theta) < 0).all()  # it decreases along depth
 
 
@@ -164,7 +165,9 @@ def test_a_plain_sweep_goes_to_and_fro_and_says_so():
     assert plain.values[-2:].max() > 10 * plain.values[-2:].min()
     assert plain.values.min() > damped.value
     assert plain.residual > 0.1
-    # nothing goes to and fro where the penalty is large
+    # what creeps does not go to and fro, and nothing does where the penalty is large
+    creeping = control.sweep(small, ONES, damping=1e-4)
+    assert creeping.flags == plain.flags[:2]
     assert control.sweep(POPULATION.but(decay=1.0), ONES, damping=1.0).flags == ()
 
 
@@ -207,6 +210,11 @@ def test_single_precision_comes_as_near_as_it_can(optimum):
     assert found.flags == ("residual above tolerance", "float32")
     assert found.theta.dtype == "float32"
     assert worst(found.theta.astype("float64"), optimum.theta) < 1e-3
+    # a start of another precision is rounded; a control of another one is refused
+    rounded = control.direct(single, ONES)
+    np.testing.assert_array_equal(rounded.theta, found.theta)
+    with pytest.raises(ValueError, match="data and weights must have one precision"):
+        single.value(ONES)
 
 
 # ----------------------------------------------------------------- extended MSA
@@ -349,6 +357,8 @@ def test_sampling_constants_of_a_drift_by_hand():
     np.testing.assert_allclose(
         constants.value, float(w @ (losses - w @ losses) ** 2) ** 0.5, rtol=1e-7
     )
+    with pytest.raises(ValueError, match="theta must be a minimum"):
+        control.sampling_constants(problem, found.theta + 0.01)
 
 
 # --------------------------------------------------------------------- densities
@@ -358,22 +368,34 @@ def on_grid(nodes, **options):
     return control.DensityForm(POPULATION, np.linspace(-4, 4, nodes), **options)
 
 
+def wandering(t, x, y):
+    return jnp.sum((jnp.sin(x) - t * y) ** 2)
+
+
 def test_the_adjoint_on_the_grid_is_dual_to_the_density():
-    form = on_grid(61)
+    """What is still to be paid falls by what each layer costs."""
+    problem = POPULATION.but(running=wandering, duration=1.7)
+    form = control.DensityForm(problem, np.linspace(-4, 4, 61))
     everything = jax.jit(
         lambda form, z: (
             jax.value_and_grad(lambda z: form.value(z))(z),
             slopes_of(form, z),
             form.masses(z),
             form.adjoint(z),
+            form.problem.value(z),
         )
     )
-    (value, automatic), (at, slopes), masses, psi = everything(form, FALLING)
-    assert worst(form.step(FALLING) * slopes, automatic) < 1e-12
+    (value, automatic), (at, slopes), masses, psi, exact = everything(form, FALLING)
+    h = 1.7 / N
+    assert worst(h * slopes, automatic) < 1e-12
     np.testing.assert_allclose(at.value, value, rtol=1e-14)
+    np.testing.assert_allclose(value, exact, rtol=1e-4)
     np.testing.assert_allclose(masses.sum((1, 2)), 1, rtol=1e-13)
+    t, x = h * np.arange(N)[:, None, None], np.linspace(-4, 4, 61)
+    rates = (np.sin(x) - t * np.array([[-2.0], [2.0]])) ** 2
+    paid = h * (np.asarray(masses)[:-1] * rates).sum((1, 2))
     pairings = jnp.sum(masses * psi, axis=(1, 2))
-    np.testing.assert_allclose(pairings, pairings[0], rtol=1e-12)
+    np.testing.assert_allclose(-np.diff(pairings), paid, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("degree", "order"), [(3, 4), (1, 2)])
@@ -394,6 +416,12 @@ def test_a_control_on_the_grid_is_that_of_the_points(optimum):
     found = control.sweep(on_grid(81), ONES)
     assert found.flags == ()
     assert worst(found.theta, optimum.theta) < 2e-4
+    # on a grid that the particles leave there is no value
+    short = control.DensityForm(POPULATION, np.linspace(-1.9, 1.9, 81))
+    lost = control.sweep(short, ONES)
+    assert np.isnan(lost.value)
+    assert "off the grid" in lost.flags
+    assert not lost.solved
 
 
 def test_the_adjoint_is_to_be_read_where_a_particle_arrives(optimum):
@@ -466,6 +494,11 @@ def test_riccati_solves_its_equation():
     ]
     gaps = [np.abs(r.matrices[0] - exact.matrices[0]).max() for r in layers]
     assert 1.8 < gaps[0] / gaps[1] < 2.2  # of first order
+    # over a long time, in few steps, it settles at the algebraic equation's
+    fast = A + np.diag([0, 3.0]), np.eye(2)
+    long = control.riccati(*fast, **QUADRATIC, duration=200.0, steps=2)
+    settled = linalg.solve_continuous_are(*fast, Q, QUADRATIC["control"])
+    np.testing.assert_allclose(long.matrices[0], settled, rtol=1e-12)
 
 
 def test_a_shared_bias_steers_the_mean_alone():
@@ -511,11 +544,20 @@ def test_what_the_gramian_reaches():
     np.testing.assert_allclose(reached, end, atol=1e-4)
     energy = integrate.simpson((found.control**2).sum(1) / 2, x=found.times)
     np.testing.assert_allclose(found.energy, energy, rtol=1e-8)
+    stable = np.array([[-10.0, 1.0], [-1.0, -8.0]])
+    still = linalg.solve_continuous_lyapunov(stable, -B @ B.T)
+    np.testing.assert_allclose(control.gramian(stable, B, duration=9.0), still, 1e-12)
+    # four integrals in a row: in a tenth of the time 10^7 times the energy
+    chain = np.diag(np.ones(3), 1), np.eye(4)[:, 3:], np.zeros(4), np.eye(4)[0]
+    slow, fast = (control.least_energy(*chain, duration=T).energy for T in (1.0, 0.1))
+    np.testing.assert_allclose(fast, 1e7 * slow, rtol=1e-6)
     blind = np.array([[1.0], [1.0]])
     lazy = np.diag([0.5, 0.5])
     assert np.linalg.matrix_rank(control.gramian(lazy, blind), tol=1e-10) == 1
     with pytest.raises(ValueError, match="the end cannot be reached"):
         control.least_energy(lazy, blind, start, end)
+    with pytest.raises(ValueError, match="the end cannot be reached"):
+        control.least_energy(lazy, blind, start * 0, 1e-9 * start)
     along = control.least_energy(lazy, blind, start * 0, blind[:, 0])
     np.testing.assert_allclose(along.control[-1] > 0, True)
 
@@ -534,6 +576,9 @@ X = np.array([[1.0], [2.0]])
         ({"inputs": X * np.nan}, "inputs holds NaN"),
         ({"weights": np.array([0.5, 0.6])}, "weights must be no less than 0 and sum"),
         ({"weights": np.array([1.5, -0.5])}, "weights must be no less than 0 and sum"),
+        ({"labels": np.ones((2, 3))}, "labels must be as wide as the inputs"),
+        ({"loss": lambda x, y: (x - y) ** 2}, "loss must give one number a point"),
+        ({"running": lambda t, x, y: x}, "running must give one number a point"),
         ({"lr": 1.0}, "unknown setting"),
     ],
 )
@@ -555,8 +600,9 @@ def test_solvers_refuse_what_makes_no_sense(as_in_use):
         control.extended_msa(problem, ONES, rho=(1.0, 2.0, 3.0))
     with pytest.raises(ValueError, match="field must map"):
         problem.but(field=lambda x, theta: jnp.zeros(3)).value(ONES)
+    plane = control.ControlProblem(X * [1, 2], X * [1, 2], decay=0.1)
     with pytest.raises(ValueError, match="problem must be on the line"):
-        control.DensityForm(problem.but(inputs=np.ones((2, 2))), np.linspace(0, 3, 9))
+        control.DensityForm(plane, np.linspace(0, 3, 9))
     for grid in (np.linspace(0, 3, 5), np.geomspace(0.1, 3, 9)):
         with pytest.raises(ValueError, match="grid must increase in equal steps"):
             control.DensityForm(problem, grid)

@@ -365,7 +365,7 @@ def test_sizes_that_mean_nothing_are_refused_where_they_are_named(as_in_use):
             continue
         assert "\n" not in said, where
         if kind is int and entry == 10**12 and field not in INDICES:
-            words = ("bytes", "multiple", "divide", "most", "hold")
+            words = ("bytes", "multiple", "divide", "most", "hold", "one of")
             assert any(word in said for word in words), (*where, said)
 
 
@@ -378,7 +378,13 @@ def functions():
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".each"):
                 shared = [k.value for k in node.keywords if k.arg == "shared"]
                 for given in (node.args[2], *shared):
-                    yield module, ast.unparse(given)
+                    yield module, ast.unparse(_applied(given))
+
+
+def _applied(node):
+    """The function itself, where what is given is a `functools.partial` of it."""
+    partial = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("partial")
+    return node.args[0] if partial else node
 
 
 def test_what_a_point_computes_can_be_sent_to_another_process():
@@ -393,8 +399,8 @@ def test_what_a_point_computes_can_be_sent_to_another_process():
             assert pickle.loads(pickle.dumps(value)) is value
 
 
-# Compilations at `smoke` before there was a runner. More would be a program that is
-# built anew for every point of a grid.
+# Compilations at `smoke` before there was a runner, or when the experiment was made:
+# more would be a program that is built anew for every point of a grid.
 COMPILATIONS = json.loads((Path(__file__).parent / "compilations.json").read_text())
 ENDS = {"losses"}  # NaN after the last epoch
 UNLABELLED = {
@@ -405,6 +411,9 @@ UNLABELLED = {
     "row",
     "column",
     "layer",
+    "node",
+    "branch",
+    "start",
     "case",
     "step",
     "epoch",

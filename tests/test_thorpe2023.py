@@ -153,7 +153,7 @@ def test_features_are_centred_scaled_and_split():
         (digits.Digits(), {"widths": (2,)}, "each width needs an alpha"),
         (digits.Digits(), {"widths": (2, 2, 65)}, "widths must be at most 64"),
         (digits.Digits(), {"classes": (3, 3)}, "classes must be two digits"),
-        (digits.Digits(), {"train": 400}, "train must lie between"),
+        (digits.Digits(), {"train": 400}, "train must be at least the width"),
     ],
 )
 def test_what_is_no_experiment_is_refused(config, change, told):

@@ -10,8 +10,8 @@ $$ 2 \lambda \theta_k + \int \partial_x \psi_{k+1}(T_k(x), y)\,
 
 with $\partial_x \psi_{k+1}$ at $T_k(x)$, where the particle arrives. On a grid
 $\psi_{k+1}$ is a spline through its nodes, read at $T_k$ of the nodes: a
-semi-Lagrangian step. Its transpose moves the masses of $\mu_k$, so that
-$\langle \mu_k, \psi_k \rangle$ is the same in all layers, exactly.
+semi-Lagrangian step. Its transpose moves the masses of $\mu_k$, so that, where there
+is no running cost, $\langle \mu_k, \psi_k \rangle$ is the same in all layers, exactly.
 """
 
 import equinox as eqx
@@ -39,9 +39,10 @@ class DensityForm(eqx.Module):
     $O(h)$, where it is "leaving" ($x$): `costate`.
 
     With degree 3, density and arriving costate, the optimality condition is that of the
-    value on the grid itself, to rounding. Particles must stay between
-    the ends of the grid. Raises `ValueError` for a problem that is not on the line, for
-    a grid under eight nodes, not even, or one that the inputs leave.
+    value on the grid itself, to rounding. Where a particle leaves the grid, beyond
+    which a spline means nothing, the value is NaN, and a sweep flags it. Raises
+    `ValueError` for a problem that is not on the line, for a grid under eight nodes,
+    not even, or that does not hold the inputs.
     """
 
     problem: ControlProblem
@@ -168,9 +169,15 @@ class DensityForm(eqx.Module):
         r"""$\langle \mu_0, \psi_0 \rangle$ and the cost of the control; with "points",
         that of the problem."""
         if self.forward == "points":
-            return self.problem.value(theta)
+            return self._held(self.problem.value(theta), theta)
         first = jnp.sum(self._start() * self.adjoint(theta)[0])
-        return first + self.problem.effort(theta)
+        return self._held(first + self.problem.effort(theta), theta)
+
+    def _held(self, value: Array, theta: Control) -> Array:
+        """The value, or NaN where a particle leaves the grid."""
+        path = self.problem.states(theta)
+        inside = (path >= self.grid[0]) & (path <= self.grid[-1])
+        return jnp.where(jnp.all(inside), value, jnp.nan)
 
     def pontryagin(self, theta: Control) -> Pontryagin:
         r"""Nodes or points, their masses, and the slopes of $\psi_{k+1}$ there."""
@@ -179,6 +186,7 @@ class DensityForm(eqx.Module):
             return self._on_points(theta, psi)
         h, masses = self.step(theta), self.masses(theta)
         value = jnp.sum(masses[0] * psi[0]) + self.problem.effort(theta)
+        value = self._held(value, theta)
 
         def slopes(psi, node):
             return self._read(psi, self._place(self.grid, node, h), slope=True)
@@ -199,9 +207,8 @@ class DensityForm(eqx.Module):
 
         p = jax.vmap(slopes)(psi[1:], states, theta)
         weights = jnp.broadcast_to(problem.weights, states.shape)
-        return Pontryagin(
-            problem.value(theta), states[..., None], weights, p[..., None]
-        )
+        value = self._held(problem.value(theta), theta)
+        return Pontryagin(value, states[..., None], weights, p[..., None])
 
     def _place(self, x: Array, node: Control, h: Array) -> Array:
         """Where the slope of the adjoint is read."""

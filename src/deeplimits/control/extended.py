@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..checks import require_finite, require_whole, require_within
+from ..checks import require_whole, require_within
 from ..variational.descent import Landscape, descend, unsolved
 from .problem import (
     Control,
@@ -16,7 +16,7 @@ from .problem import (
     size_in_l2,
     squares,
 )
-from .solvers import Solution
+from .solvers import Solution, started
 
 
 def extended_msa(
@@ -49,8 +49,8 @@ def extended_msa(
         require_within("[0, inf)", rho=each)
     require_within("(0, inf)", tolerance=tolerance)
     require_whole(max_sweeps=max_sweeps, inner=inner)
-    steps, theta, dtype = depth_of(start), start, problem.inputs.dtype
-    require_finite("start", start)
+    theta, dtype = started(problem, start), problem.decay.dtype
+    steps = depth_of(theta)
     penalties = np.asarray(pair, dtype)
     values, evaluations = [], 0
     for count in range(max_sweeps + 1):
@@ -61,7 +61,7 @@ def extended_msa(
         theta, more = _layers(problem, at, theta, penalties, inner, tolerance / 10)
         evaluations += more
     flags = unsolved(float(residual), tolerance, dtype, count >= max_sweeps)
-    work, values = count + evaluations / steps, np.array(values)
+    work, values = len(values) + evaluations / steps, np.array(values)
     theta = jax.tree.map(jnp.asarray, theta)
     return Solution(
         theta, values[-1].item(), float(residual), count, work, values, flags

@@ -22,6 +22,7 @@ from ..checks import (
 )
 
 TIMES = ("continuous", "layers")
+EPSILON = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,28 @@ def riccati(
     if times == "layers":
         return _by_layers(A, B, Q, R, S, h, steps)
     feedback = np.linalg.solve(R, B.T)
-    back = linalg.expm(-h * np.block([[A, -B @ feedback], [-Q, -A.T]]))
-    d, matrices = len(A), [S]
+    field = h * np.block([[A, -B @ feedback], [-Q, -A.T]])
+    parts = _parts(field)
+    back, matrices = linalg.expm(-field / parts), [S]
     for _ in range(steps):
-        pair = back @ np.concatenate([np.eye(d), matrices[-1]])
-        matrices.append(_symmetric(np.linalg.solve(pair[:d].T, pair[d:].T).T))
+        P = matrices[-1]
+        for _ in range(parts):
+            P = _moved_back(back, P)
+        matrices.append(P)
     found = np.stack(matrices[::-1])
     return Riccati(found, feedback @ found)
+
+
+def _parts(matrix: np.ndarray) -> int:
+    """So many parts of a time that none multiplies by more than $e$: in one step, what
+    grows and what decays would be lost in each other's rounding."""
+    return max(1, int(np.ceil(np.abs(matrix).sum(0).max())))
+
+
+def _moved_back(back: np.ndarray, P: np.ndarray) -> np.ndarray:
+    d = len(P)
+    pair = back @ np.concatenate([np.eye(d), P])
+    return _symmetric(np.linalg.solve(pair[:d].T, pair[d:].T).T)
 
 
 def _by_layers(A, B, Q, R, S, h, steps):
@@ -100,14 +116,21 @@ def gramian(
 
     $$ G = \int_0^T e^{A s} B B^\top e^{A^\top s}\,\mathrm{d}s, $$
 
-    from one exponential of a block matrix. Every state can be reached from every other
-    iff it is invertible, iff $(B, AB, \dots, A^{d-1}B)$ has rank $d$.
+    from the exponential of a block matrix over a short time, which is then doubled:
+    $G(2t) = G(t) + e^{A t} G(t) e^{A^\top t}$. Every state can be reached from every
+    other iff it is invertible, iff $(B, AB, \dots, A^{d-1}B)$ has rank $d$.
     """
     A, B = _system(A, B)
     require_within("(0, inf)", duration=duration)
     d, blank = len(A), np.zeros_like(A)
-    both = linalg.expm(duration * np.block([[-A, B @ B.T], [blank, A.T]]))
-    return _symmetric(both[d:, d:].T @ both[:d, d:])
+    doublings = int(np.ceil(np.log2(_parts(duration * A))))
+    field = np.block([[-A, B @ B.T], [blank, A.T]])
+    both = linalg.expm(duration / 2**doublings * field)
+    flow = both[d:, d:].T
+    G = flow @ both[:d, d:]
+    for _ in range(doublings):
+        G, flow = G + flow @ G @ flow.T, flow @ flow
+    return _symmetric(G)
 
 
 @dataclass(frozen=True)
@@ -132,8 +155,8 @@ def least_energy(
     r"""$u(t) = B^\top e^{A^\top (T - t)} \lambda$ with
     $G \lambda = x_1 - e^{AT} x_0$, of energy $\frac12 \lambda^\top G \lambda$.
 
-    Raises `ValueError` where the Gramian is singular to rounding and the end cannot be
-    reached.
+    Raises `ValueError` where the Gramian, in units that make its diagonal one, is
+    singular to rounding and the end is out of reach.
     """
     A, B = _system(A, B)
     x, y = (
@@ -144,17 +167,30 @@ def least_energy(
     require_finite("end", y)
     require_whole(steps=steps)
     G = gramian(A, B, duration=duration)
-    gap = y - linalg.expm(duration * A) @ x
-    multiplier = np.linalg.lstsq(G, gap, rcond=1e-12)[0]
-    missed = float(np.linalg.norm(G @ multiplier - gap))
-    if missed > 1e-8 * (1 + float(np.linalg.norm(gap))):
-        raise ValueError(
-            f"the end cannot be reached: the Gramian is singular, and {missed:.2g} of "
-            "the way is outside its range."
-        )
+    alone = linalg.expm(duration * A) @ x
+    size = float(np.linalg.norm(y) + np.linalg.norm(alone))
+    multiplier = _solved(G, y - alone, size)
     times = np.linspace(0, duration, steps + 1)
     onward = np.stack([linalg.expm((duration - t) * A.T) @ multiplier for t in times])
     return LeastEnergy(times, onward @ B, float(multiplier @ G @ multiplier / 2))
+
+
+def _solved(G: np.ndarray, gap: np.ndarray, size: float) -> np.ndarray:
+    r"""The least solution of $G \lambda$ = `gap`, a difference of vectors of that
+    `size`."""
+    diagonal = np.diag(G)
+    units = np.sqrt(np.maximum(diagonal, EPSILON * diagonal.max()))
+    units = np.where(units > 0, units, 1)
+    scaled = G / np.outer(units, units)
+    multiplier = np.linalg.lstsq(scaled, gap / units, rcond=1e-12)[0] / units
+    missed = np.linalg.norm(G @ multiplier - gap)
+    if missed > 1e-8 * np.linalg.norm(gap) + 16 * EPSILON * size:
+        spectrum = np.linalg.eigvalsh(G)
+        raise ValueError(
+            "the end cannot be reached: the Gramian is singular to rounding, with "
+            f"eigenvalues from {spectrum[0]:.2g} to {spectrum[-1]:.2g}."
+        )
+    return multiplier
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from ..checks import (
     require_known,
     require_shape,
 )
-from ..variational.functional import square
+from ..variational.functional import require_alike, square
 
 # what it takes: the layers on the leading axis, in one array or in a stacked block
 Control = PyTree
@@ -72,8 +72,9 @@ class ControlProblem(eqx.Module):
     `inputs` are $(N, d)$ and `labels` $(N, \cdot)$; `weights`, equal by default, sum
     to 1; `decay` is $\lambda$ and `duration` $T$. `field(x, theta)` takes one point
     and the control of one layer, `loss(x, y)` and `running(t, x, y)` one point and its
-    label. Raises `ValueError` for data that are not finite or do not fit, for
-    weights that are negative or do not sum to 1, for $\lambda < 0$ and $T \le 0$.
+    label, and give one number. Raises `ValueError` for data that are not finite or do
+    not fit, for weights that are negative or do not sum to 1, for $\lambda < 0$ and
+    $T \le 0$, and where it is used with a control of another precision.
     """
 
     inputs: Float[Array, "points d"]
@@ -108,6 +109,14 @@ class ControlProblem(eqx.Module):
         self.decay = _number("decay", decay, x.dtype, strictly=False)
         self.duration = _number("duration", duration, x.dtype, strictly=True)
         self.field, self.loss, self.running = field, loss, running
+        if loss is square and y.shape[1] != x.shape[1]:
+            raise ValueError(
+                "labels must be as wide as the inputs, unless a loss says how they "
+                f"compare: got {y.shape} and {x.shape}."
+            )
+        _require_number("loss", loss, x[0], y[0])
+        if running is not None:
+            _require_number("running", running, self.decay, x[0], y[0])
 
     def but(self, **changes: Any) -> "ControlProblem":
         """The same problem with other settings, by name as in `ControlProblem(...)`."""
@@ -121,7 +130,9 @@ class ControlProblem(eqx.Module):
 
     def step(self, theta: Control) -> Float[Array, ""]:
         """The step $h = T/n$ of so many layers as the control has."""
-        return self.duration / depth_of(theta)
+        depth = depth_of(theta)
+        require_alike(self, theta)
+        return self.duration / depth
 
     def states(self, theta: Control) -> Float[Array, "times points d"]:
         """The states $x_0, …, x_n$ of all points."""
@@ -240,6 +251,12 @@ def _moves(field: Field, x: Array, node: Control) -> Array:
             f"field must map points {x.shape[1:]} to themselves: got {moves.shape[1:]}."
         )
     return moves
+
+
+def _require_number(name: str, cost: Callable, *arguments: Array) -> None:
+    shape = jnp.shape(jax.eval_shape(cost, *arguments))
+    if shape != ():
+        raise ValueError(f"{name} must give one number a point: got shape {shape}.")
 
 
 def _times(path: Array, h: Array) -> Array:

@@ -12,12 +12,19 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
-from ..checks import as_doubles, require_finite, require_whole, require_within
+from ..checks import (
+    as_doubles,
+    require_finite,
+    require_room,
+    require_whole,
+    require_within,
+)
 from .problem import Control, ControlProblem
 
 CENTRES = np.array([[-1.0], [1.0]])
 LABELS = 2 * CENTRES
 RADIUS = 0.2
+NEAR = 1e-3  # to the optimum, for the constants to be those there
 
 
 class Law(NamedTuple):
@@ -40,11 +47,13 @@ def bumps(
     A point is a centre plus independent standard normals, each conditioned to
     $[-r, r]$; its label is that of the bump. There are so many `nodes` in each
     coordinate. By default these are the two bumps of the "bigaussian" in the public
-    code of `bonnet2023`, where 40 nodes give the costs of smooth fields to $10^{-12}$.
+    code of `bonnet2023`, where 40 nodes give the costs of smooth fields to $10^{-12}$;
+    a larger radius asks for more.
     """
     require_whole(nodes=nodes)
     centres, labels = _bumps(centres, labels, radius)
     d = centres.shape[1]
+    require_room(8 * len(centres) * (2 * d + 2) * nodes**d)
     places, shares = np.polynomial.legendre.leggauss(nodes)
     places = radius * places
     shares = shares * np.exp(-(places**2) / 2)
@@ -115,10 +124,17 @@ class SamplingConstants:
 def sampling_constants(problem: ControlProblem, theta: Control) -> SamplingConstants:
     r"""The constants at an optimum `theta` of a problem that is the population's.
 
-    They want a unique optimum, or a branch of local ones; at a control that is not
-    critical they mean nothing.
+    They want a unique optimum, or a branch of local ones. Raises `ValueError` where the
+    Hessian is not positive definite, or Newton's method would still move `theta`.
     """
-    covariance, hessian, spread = jax.device_get(_moments(problem, theta))
+    gradient, covariance, hessian, spread = jax.device_get(_moments(problem, theta))
+    least = np.linalg.eigvalsh(hessian).min()
+    if not least > 0 or np.abs(np.linalg.solve(hessian, gradient)).max() > NEAR:
+        raise ValueError(
+            "theta must be a minimum of the problem, with an invertible Hessian: got "
+            f"a gradient up to {np.abs(gradient).max():.2g}, eigenvalues from "
+            f"{least:.2g}."
+        )
     response = np.linalg.solve(hessian, covariance)
     both = np.linalg.solve(hessian, response.T)
     duration, h = float(problem.duration), float(problem.step(theta))
@@ -139,4 +155,5 @@ def _moments(problem: ControlProblem, theta: Control):
     centred = slopes - (w @ slopes)[None]
     covariance = (w[:, None] * centred).T @ centred
     hessian = jax.hessian(lambda z: problem.value(unravel(z)))(flat)
-    return covariance, hessian, w @ (each - w @ each) ** 2
+    gradient = ravel_pytree(problem.gradient(theta))[0]
+    return gradient, covariance, hessian, w @ (each - w @ each) ** 2

@@ -28,6 +28,7 @@ from ..variational.descent import (
     newton_steps,
     unsolved,
 )
+from .densities import DensityForm
 from .problem import (
     Control,
     ControlProblem,
@@ -46,10 +47,12 @@ class Solution:
 
     `residual` is the $L^2(0, T)$ norm of the gradient, $\partial_\theta H(\theta_k)$ in
     layer $k$; `values` are $J$ at the start and after each iteration (for `direct` at
-    the end alone); `work` counts gradients of $J$, or what costs as much. `flags` are
+    the end alone); `work` counts gradients of $J$, or what costs as much: a slope of
+    the Hamiltonian in every layer as one, its value as a third. `flags` are
     words, none where all is well: "residual above tolerance", with "iterations
     exhausted", "no descent" or "float32"; "two-cycle" where a sweep goes to and fro;
-    "at the edge of the grid" where it wants controls beyond; "not a minimum".
+    "at the edge of the grid" where it wants controls beyond; "off the grid" where a
+    particle of a `DensityForm` leaves it; "not a minimum".
     """
 
     theta: Control
@@ -87,7 +90,8 @@ def direct(
     """
     require_within("(0, inf)", tolerance=tolerance)
     require_whole(memory=memory, max_iterations=max_iterations)
-    flat = np.asarray(_flat(problem, _started(problem, start)))
+    start = started(problem, start)
+    flat = np.asarray(_flat(problem, start))
     landscape = Landscape(
         lambda u: _value_and_gradient(problem, u, start),
         flat.dtype,
@@ -113,10 +117,11 @@ def direct(
     return Solution(theta, value, norm, found.iterations, work, values, flags)
 
 
-def _started(problem: Any, start: Control) -> Control:
+def started(problem: Any, start: Control) -> Control:
+    """The start, once it is checked, in the precision of the problem."""
     depth_of(start)
     require_finite("start", start)
-    return start
+    return jax.tree.map(lambda z: jnp.asarray(z, problem.decay.dtype), start)
 
 
 @jax.jit
@@ -150,7 +155,7 @@ def _product(problem: ControlProblem, u: Array, v: Array, like: Control) -> Arra
 
 
 def sweep(
-    problem: Any,
+    problem: ControlProblem | DensityForm,
     start: Float[Array, " steps"],
     *,
     damping: float = 0.5,
@@ -169,7 +174,7 @@ def sweep(
     many `points` of a grid is found first, then the root of $H_k'$ beside it. It ends
     where residual and change, $|\operatorname{argmin} H_k - \theta_k|$, are under the
     `tolerance`; the change tells more, as a point that is merely stationary does not
-    pass. `problem` is a `ControlProblem` or a `DensityForm`.
+    pass.
     """
     require_within("(0, 1]", damping=damping)
     require_within("(0, inf)", tolerance=tolerance, reach=reach)
@@ -180,17 +185,20 @@ def sweep(
     grid = jnp.linspace(-reach, reach, points, dtype=theta.dtype)
     limits = jnp.asarray([damping, tolerance], theta.dtype)
     end = jax.device_get(_sweeps(problem, theta, grid, limits, max_sweeps))
-    count, theta, residual, change, twice, edge, values = end
+    count, theta, residual, change, (step, twice), edge, values = end
     values = np.asarray(values)[: int(count) + 1]
-    # what is left to do, whichever is larger
-    left = max(float(residual), float(change))
+    # what is left to do, whichever is larger: all, where there is no value
+    left = max(float(residual), float(change)) if np.isfinite(values[-1]) else np.nan
     flags = unsolved(left, tolerance, theta.dtype, int(count) >= max_sweeps)
-    if flags and float(twice) < 1e-2 * float(change):
+    if flags and float(twice) < 1e-2 * float(step):
         flags += ("two-cycle",)
     if edge:
         flags += ("at the edge of the grid",)
+    if isinstance(problem, DensityForm) and np.isnan(values[-1]):
+        flags += ("off the grid",)
     found = jnp.asarray(theta), float(values[-1]), float(residual), int(count)
-    return Solution(*found, float(count), values, flags)
+    work = len(values) * (1 + HALVINGS + points / 3)
+    return Solution(*found, work, values, flags)
 
 
 @jax.jit(static_argnames="max_sweeps")
@@ -212,19 +220,23 @@ def _sweeps(problem, theta, grid, limits, max_sweeps):
         count, theta, best, _, _, before, _, values = carry
         following = theta + damping * (best - theta)
         value, residual, best = state(following)
-        change = jnp.max(jnp.abs(best - following))
-        twice = jnp.max(jnp.abs(following - before))
+        change = _farthest(best, following)
+        moved = _farthest(following, theta), _farthest(following, before)
         values = values.at[count + 1].set(value)
-        return count + 1, following, best, residual, change, theta, twice, values
+        return count + 1, following, best, residual, change, theta, moved, values
 
     value, residual, best = state(theta)
     values = jnp.zeros(max_sweeps + 1, theta.dtype).at[0].set(value)
-    change = jnp.max(jnp.abs(best - theta))
-    carry = (0, theta, best, residual, change, theta, change, values)
+    change = _farthest(best, theta)
+    carry = (0, theta, best, residual, change, theta, (change, change), values)
     carry = jax.lax.while_loop(unfinished, once, carry)
-    count, theta, best, residual, change, _, twice, values = carry
+    count, theta, best, residual, change, _, moved, values = carry
     edge = jnp.max(jnp.abs(best)) > grid[-1] - spacing / 2
-    return count, theta, residual, change, twice, edge, values
+    return count, theta, residual, change, moved, edge, values
+
+
+def _farthest(a: Array, b: Array) -> Array:
+    return jnp.max(jnp.abs(a - b))
 
 
 def _least(problem: Any, at: Pontryagin, grid: Array) -> Float[Array, " steps"]:

@@ -15,6 +15,7 @@ from ...variational import Parameters, Problem, multi_start, one_layer
 from ..registry import experiment
 from ..runner import Point, Runner
 from .rate import follow, require_doubling
+from .setting import require_iterations
 
 __all__ = ["Digits", "digits", "features"]
 
@@ -43,8 +44,11 @@ class Digits:
 
     def __post_init__(self):
         require_positive(self, "widths", "alphas", "train", "starts", "scale")
-        require_positive(self, "tolerance", "iterations")
+        require_positive(self, "tolerance")
+        require_iterations(self)
         require_at_least(4, self, "depths", "pieces", "flows")
+        nodes = max(*self.depths, *self.pieces, *self.flows)
+        require_room(8 * max(self.train, self.starts) * PIXELS * nodes)
         require_doubling(self)
         if len(self.widths) != len(self.alphas):
             raise ValueError(
@@ -53,12 +57,14 @@ class Digits:
         if max(self.widths) > PIXELS:
             raise ValueError(f"widths must be at most {PIXELS}: got {self.widths}.")
         if len(set(self.classes)) != 2 or not set(self.classes) <= set(range(10)):
-            raise ValueError(f"classes must be two digits: got {self.classes}.")
+            raise ValueError(
+                f"classes must be two digits, each at most 9: got {self.classes}."
+            )
         if not max(self.widths) <= self.train <= 340:
             raise ValueError(
-                f"train must lie between the width and 340 images: got {self.train}."
+                "train must be at least the width and at most 340 images: got "
+                f"{self.train}."
             )
-        require_room(8 * self.train * PIXELS * max(*self.depths, *self.pieces))
 
 
 @experiment(

@@ -34,7 +34,7 @@ from .. import registry
 from ..registry import experiment
 from ..runner import Point, Runner
 from .search import Search
-from .setting import DIMENSIONS, arrays, branches
+from .setting import DIMENSIONS, arrays, branches, require_iterations
 
 __all__ = ["Rate", "follow", "rate", "richardson"]
 
@@ -61,8 +61,10 @@ class Rate:
 
     def __post_init__(self):
         require_choices("problem", self.problems, KNOWN)
-        require_positive(self, "branches", "tolerance", "iterations")
+        require_positive(self, "branches", "tolerance")
+        require_iterations(self)
         require_at_least(4, self, "depths", "pieces", "flows")
+        require_room(8 * 40 * 8 * max(*self.depths, *self.pieces, *self.flows))
         require_doubling(self)
         if len(self.problems) != len(self.branches):
             raise ValueError(
@@ -71,7 +73,11 @@ class Rate:
             )
         if self.kept not in self.depths:
             raise ValueError(f"kept must be one of {self.depths}: got {self.kept}.")
-        require_room(8 * 40 * 8 * max(*self.depths, *self.pieces))
+        if max(self.branches) > Search().kept:
+            raise ValueError(
+                f"branches must be at most {Search().kept}, the minima that the search "
+                f"keeps: got {self.branches}."
+            )
 
 
 def require_doubling(config: Any) -> None:

@@ -21,7 +21,14 @@ from ...checks import (
 from ...variational import Parameters, minimise, random_start
 from ..registry import experiment
 from ..runner import Point, Runner
-from .setting import ACTIVATIONS, Planar, branches, labelled, planar
+from .setting import (
+    ACTIVATIONS,
+    Planar,
+    branches,
+    labelled,
+    planar,
+    require_iterations,
+)
 
 __all__ = ["Search", "distinct", "search"]
 
@@ -54,14 +61,17 @@ class Search:
 
     def __post_init__(self):
         require_positive(self, "alphas", "alpha", "starts", "rough", "smooth", "modes")
-        require_positive(self, "kept", "shared", "iterations")
+        require_positive(self, "kept", "shared")
+        require_iterations(self)
         require_positive(self, "tolerance", "polished", "same")
         require_at_least(2, self, "depth")
         require_choices("activation", self.activations, ACTIVATIONS)
-        if self.shared > self.kept:
-            raise ValueError(
-                f"shared must be at most kept: got {self.shared} and {self.kept}."
-            )
+        for part, whole in (("shared", "kept"), ("modes", "depth")):
+            if getattr(self, part) > getattr(self, whole):
+                raise ValueError(
+                    f"{part} must be at most {whole}: got {getattr(self, part)} and "
+                    f"{getattr(self, whole)}."
+                )
         kinds = len(self.rough) + len(self.smooth)
         problems = len(self.alphas) + len(self.activations)
         copies = self.starts + self.kept
