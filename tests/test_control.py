@@ -352,6 +352,7 @@ def test_sampling_constants_of_a_drift_by_hand():
     constants = control.sampling_constants(problem, found.theta)
     np.testing.assert_allclose(constants.control, variance**0.5 / (decay + T))
     np.testing.assert_allclose(constants.bias, -variance * T / (decay + T))
+    np.testing.assert_allclose(constants.each, variance**0.5 / (decay + T))
     losses = (g - T * m / (decay + T)) ** 2
     np.testing.assert_allclose(
         constants.value, float(w @ (losses - w @ losses) ** 2) ** 0.5, rtol=1e-7

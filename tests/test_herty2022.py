@@ -2,14 +2,15 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 from scipy import stats
 
-from deeplimits import experiments, measures
-from deeplimits.experiments.herty2022 import sampling
+from deeplimits import control, experiments, measures
+from deeplimits.experiments.herty2022 import sampling, training
 
 SMALL = sampling.Sampling(
     particles=20_000, piece=1000, blocks=4, depth=8, bins=512, duration=1.0
@@ -96,3 +97,52 @@ def test_far_from_the_limit_a_sample_sees_only_the_bias(found):
 def test_what_is_no_experiment_is_refused(change, told):
     with pytest.raises(ValueError, match=told):
         dataclasses.replace(SMALL, **change)
+
+
+# ------------------------------------------------------------------- training
+
+FEW = training.Training(
+    decays=(0.1,), points=(320,), groups=8, draws=32, layers=6, nodes=12
+)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return experiments.find("herty2022/training").run(FEW, key=jr.key(5))
+
+
+def test_the_system_of_a_sample_has_the_weights_that_the_cost_has(trained):
+    """From the population's derivative, against L-BFGS, with asymmetric data."""
+    with jax.enable_x64(True):
+        optimum = jnp.asarray(trained.weights.values[0])
+        population = training._problem(control.bumps(12), 0.1)
+        slopes = jax.jacfwd(lambda z: training.stationarity(population, z))(optimum)
+        inverse = jnp.linalg.inv(slopes.reshape(12, 12))
+        sample = training._problem(control.sample_bumps(80, key=jr.key(1)), 0.1)
+        theta, left = training.chord(sample, optimum, inverse, (60, 1e-11))
+        found = control.direct(sample, optimum)
+        assert float(left) <= 1e-11
+        np.testing.assert_allclose(theta, found.theta, atol=1e-7)
+        assert float(jnp.abs(theta[:, 1]).max()) > 1e-3  # b is not that of the law
+
+
+def test_weights_and_values_of_samples_follow_their_laws(trained):
+    """Within five standard errors and a term of relative order 1/M."""
+    assert trained.solved.values.min() == 1
+    M, law = 320, trained.isel(decay=0, points=0)
+    groups = [
+        M * law.control.mean("layer").values / (law.deviation**2).mean("layer").values,
+        M * law.value.values[:, None] / float(law.spread) ** 2,
+        M * law.gained.values[:, None] / -float(law.bias),
+        M * law.lost.values[:, None] / -float(law.bias),
+    ]
+    for each in groups:
+        error = each.std(0, ddof=1) / len(each) ** 0.5
+        assert (np.abs(each.mean(0) - 1) < 5 * error + 10 / M).all()
+        assert (error < 0.2).all()  # or it says nothing
+
+
+def test_what_a_chord_does_not_solve_is_counted():
+    config = dataclasses.replace(FEW, points=(20,), iterations=1, groups=1, draws=4)
+    found = experiments.find("herty2022/training").run(config, key=jr.key(0))
+    assert found.solved.values.max() == 0

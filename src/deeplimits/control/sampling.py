@@ -111,12 +111,14 @@ class SamplingConstants:
     and $M\, \mathrm{E}(J_M - J) \to -\frac12 \operatorname{tr}(H^{-1} \Sigma)$.
     `control` is the limit of $\sqrt M$ times the root mean square, over draws and over
     depth, of $\theta_M - \theta$; `value` is that standard deviation; `bias` is that
-    trace.
+    trace. `each` has the form of the control: the root of the diagonal of
+    $H^{-1} \Sigma H^{-1}$, entry by entry.
     """
 
     control: float
     value: float
     bias: float
+    each: Control
 
 
 def sampling_constants(problem: ControlProblem, theta: Control) -> SamplingConstants:
@@ -140,6 +142,7 @@ def sampling_constants(problem: ControlProblem, theta: Control) -> SamplingConst
         control=float(np.sqrt(h * np.trace(both) / duration)),
         value=float(np.sqrt(spread)),
         bias=float(-np.trace(response) / 2),
+        each=ravel_pytree(theta)[1](np.sqrt(np.diag(both)).astype(hessian.dtype)),
     )
 
 
