@@ -1128,6 +1128,35 @@ TABLE = {
             ),
         },
     ),
+    **calls(
+        "control.reversal",
+        {
+            "straight_slopes": Call(
+                control.straight_slopes,
+                {"depth": Count(3), "kinetic": Real(0.2, within="(0, 1)")},
+            ),
+            "reversal_energy": Call(
+                control.reversal_energy,
+                {
+                    "slopes": Numbers(SCALARS),
+                    "kinetic": POSITIVE,
+                    "price": Real(0.1, within="[0, inf)"),
+                },
+            ),
+            "least_reversal": Call(
+                lambda **given: control.least_reversal(**given).factors,
+                {
+                    "depth": Count(2),
+                    "kinetic": Real(0.2, within="(0, 1)"),
+                    "price": POSITIVE,
+                },
+            ),
+            "reversal_limit": Call(
+                control.reversal_limit,
+                {"kinetic": Real(0.2, within="(0, 1)"), "price": POSITIVE},
+            ),
+        },
+    ),
     "gradient_flow.flow": Call(
         lambda x, y, **rest: gradient_flow.flow(data=(x, y), **rest),
         TRAINED
