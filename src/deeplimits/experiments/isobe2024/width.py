@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ...checks import require_at_least, require_positive, require_room
+from ...checks import require_positive, require_room
 from ...variational.descent import Landscape, descend
 from ..registry import experiment
 from ..runner import Point, Runner
@@ -19,6 +19,7 @@ __all__ = ["Width", "excess", "quadrature", "width"]
 
 LEVELS, NODES = 24, 8  # of the quadrature, which is finer towards the jump
 KINETIC = 0.5
+MOST = 10**6  # iterations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +37,12 @@ class Width:
 
     def __post_init__(self):
         require_positive(self, "widths", "starts", "budgets", "tolerance")
-        require_at_least(1, self, "widths")
-        require_room(8 * 2 * LEVELS * NODES * max(self.widths))
+        points = 2 * (LEVELS + 1) * NODES
+        require_room(
+            8 * points * max(self.widths) + 16 * self.starts * len(self.budgets)
+        )
+        if max(self.budgets) > MOST:
+            raise ValueError(f"budgets must be at most {MOST}: got {self.budgets}.")
         if list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets must increase: got {self.budgets}.")
 
