@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from scipy import optimize
 
 from ..checks import (
@@ -39,10 +40,10 @@ class Envelope(NamedTuple):
     slope: float
 
 
-def velocity_cost(u: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def velocity_cost(u: ArrayLike) -> Float[np.ndarray, "..."]:
     r"""$c(u) = \operatorname{artanh}^2 |u|^{1/3}$, the least $\theta^2$ with
     $\tanh^3 \theta = u$. Raises `ValueError` unless $|u| < 1$."""
-    u = np.asarray(as_doubles("u", u))
+    u = as_doubles("u", u)
     if not np.all(np.abs(u) < 1):
         raise ValueError(f"u must lie in (-1, 1): got up to {np.abs(u).max():g}.")
     return np.arctanh(np.cbrt(np.abs(u))) ** 2
@@ -93,8 +94,10 @@ class Tracking:
         rest = self.speed**2 * (1 - self.stop) ** 3 / 3
         return self.decay * envelope().slope * self.speed * self.stop + rest
 
-    def target(self, t: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    def target(self, t: ArrayLike) -> Float[np.ndarray, "..."]:
         r"""$x_*(t) = u_0 \min(t, \tau)$, the path that minimising sequences tend to."""
+        t = as_doubles("t", t)
+        require_finite("t", t)
         return self.speed * np.minimum(t, self.stop)
 
     def excess_parts(self, theta: Float[np.ndarray, " n"]) -> tuple[float, float]:
@@ -134,10 +137,13 @@ class Tracking:
 
     def value(self, theta: Float[np.ndarray, " n"]) -> float:
         r"""$J$ of the layers, with the penalty if there is one."""
-        return self.value_and_gradient(_control(theta))[0]
+        return self.value_and_gradient(theta)[0]
 
-    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+    def value_and_gradient(
+        self, theta: Float[np.ndarray, " n"]
+    ) -> tuple[float, Float[np.ndarray, " n"]]:
         r"""$J$ and its derivatives in $\theta_0, \dots, \theta_{n-1}$."""
+        theta = _control(theta)
         n, x = len(theta), self.path(theta)
         e = x - self.speed * np.linspace(0, 1, n + 1)
         a, b = e[:-1], e[1:]
@@ -157,8 +163,8 @@ class Tracking:
     def descend(
         self, start: Float[np.ndarray, " n"], *, tolerance: float = 1e-8
     ) -> "Found":
-        r"""The critical point that L-BFGS comes to, in $\sqrt h\,\theta$. Where the
-        field is $\tanh^3$, a layer with $\theta_i = 0$ never moves: it is flat there."""
+        r"""The critical point that L-BFGS comes to, in $\sqrt h\,\theta$.
+        As $\tanh^3$ is flat at $0$, a layer with $\theta_i = 0$ never moves."""
         start = _control(start)
         require_within("(0, inf)", tolerance=tolerance)
         root = len(start) ** 0.5
