@@ -52,7 +52,7 @@ from deeplimits import (
     variation,
     variational,
 )
-from deeplimits.variational import gamma
+from deeplimits.variational import gamma, tracking
 
 OTHER_TYPES = st.sampled_from(["three", None, 1j, {}])
 Fault = tuple[str, st.SearchStrategy, str]  # what is wrong, values, what must follow
@@ -694,6 +694,72 @@ TABLE = {
             "lattice_interface": Call(
                 gamma.lattice_interface,
                 {"spacing": Real(0.5, within="[0.01, 10]"), "centre": Name("site")},
+            ),
+        },
+    ),
+    **calls(
+        "variational.tracking",
+        {
+            "velocity_cost": Call(
+                tracking.velocity_cost,
+                {"u": Numbers(SCALARS / 10, whole=None, ranks=())},
+            ),
+            "envelope": Call(tracking.envelope, {}),
+            "Tracking": Call(
+                lambda **given: used(tracking.Tracking(**given)),
+                {
+                    "speed": Real(0.15, within="(0, 0.301002)"),
+                    "decay": Real(0.005, within="(0, 0.0686356)"),
+                    "field": Name("tanh"),
+                    "smoothing": Real(0.1, within="[0, inf)"),
+                },
+            ),
+            "Tracking.target": Call(
+                tracking.Tracking().target, {"t": Numbers(SCALARS, ranks=())}
+            ),
+            **{
+                f"Tracking.{name}": Call(
+                    getattr(tracking.Tracking(), name), {"theta": Numbers(SCALARS)}
+                )
+                for name in ("excess_parts", "path", "value", "value_and_gradient")
+            },
+            "Tracking.descend": Call(
+                tracking.Tracking().descend,
+                {
+                    "start": Numbers(SCALARS, ("theta",)),
+                    "tolerance": Real(1e-6, within="(0, inf)"),
+                },
+            ),
+            "constant": Call(
+                tracking.constant,
+                {
+                    "problem": tracking.Tracking(),
+                    "depth": Count(4),
+                    "control": Real(0.5),
+                },
+            ),
+            "switching": Call(
+                tracking.switching,
+                {
+                    "problem": tracking.Tracking(),
+                    "depth": Count(4),
+                    "periods": Count(2),
+                },
+            ),
+            "periodic_excess": Call(
+                tracking.periodic_excess,
+                {"problem": tracking.Tracking(), "periods": Count(2)},
+            ),
+            "phases": Call(tracking.phases, {"theta": Numbers(SCALARS)}),
+            "programmed": Call(
+                tracking.programmed,
+                {
+                    "problem": tracking.Tracking(),
+                    "depth": Count(4),
+                    "levels": Count(4),
+                    "reach": Real(2.0, within="[1, inf)"),
+                    "variation": Real(0.1, within="[0, inf)"),
+                },
             ),
         },
     ),
