@@ -19,13 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy import optimize
+from scipy import linalg, optimize
 
 from ..checks import as_doubles, require_finite, require_whole, require_within
-from ..variational.descent import Landscape, descend
 
 SECOND_MOMENT = 1 / 3  # of the data
 LEAST_FACTOR, GRID = 1e-4, 200  # of the search; descent goes on without a grid
+CELLS = 5  # of the layers that may change the sign: those that look best
+NEWTON_STEPS, FLAT = 200, 1e-10
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,8 @@ def least_reversal(depth: int, *, kinetic: float = 0.2, price: float) -> Reversa
     require_whole(depth=depth)
     require_within("(0, 1)", kinetic=kinetic)
     require_within("(0, inf)", price=price)
-    one = np.geomspace(LEAST_FACTOR, 1, GRID)
-    grids = one, np.concatenate([-one[::-1], one])
-    ends = [
-        _descended(_best_path(g, depth, kinetic, price), kinetic, price) for g in grids
-    ]
+    paths = _paths(depth, kinetic, price)
+    ends = [_descended(path, kinetic, price) for path in paths]
     return min(ends, key=lambda end: end.value)
 
 
@@ -116,35 +114,86 @@ def reversal_limit(*, kinetic: float = 0.2, price: float) -> tuple[float, float]
     return float(found.fun), float(np.exp(found.x))
 
 
-def _best_path(grid: np.ndarray, depth: int, kinetic: float, price: float):
-    """The factors on a grid that cost least: the cost to go, layer by layer."""
-    step = grid[None, :] - grid[:, None]
-    ratio = step / grid[:, None]
-    costs = kinetic * SECOND_MOMENT * step**2 + price * ratio**2
-    costs *= depth / 2
-    to_go, choices = SECOND_MOMENT * (grid + 1) ** 2 / 2, []
-    for _ in range(depth):
-        total = costs + to_go
+def _paths(depth: int, kinetic: float, price: float) -> list[np.ndarray]:
+    """The best factors on a grid that keep their sign, and those that change it in one
+    layer, for the `CELLS` best layers: costs so far meet costs to go."""
+    grid = np.geomspace(LEAST_FACTOR, 1, GRID)
+    weight = kinetic * SECOND_MOMENT
+
+    def layer(to):
+        step = to[None, :] - grid[:, None]
+        ratio = step / grid[:, None]
+        return depth / 2 * (weight * step**2 + price * ratio**2)
+
+    start = np.where(np.arange(GRID) == GRID - 1, 0.0, np.inf)
+    so_far, came = _sweep(start, layer(grid).T, depth)
+    to_go, goes = _sweep(SECOND_MOMENT * (grid - 1) ** 2 / 2, layer(grid), depth)
+    kept = int(np.argmin(so_far[-1] + SECOND_MOMENT * (grid + 1) ** 2 / 2))
+    paths = [grid[_followed(came, depth, kept)[::-1]]]
+    turn, cells = layer(-grid), []
+    for k in range(depth):
+        total = so_far[k][:, None] + turn + to_go[depth - 1 - k]
+        cells.append((total.min(), k, np.unravel_index(total.argmin(), total.shape)))
+    for _, k, (before, after) in sorted(cells)[:CELLS]:
+        ahead = grid[_followed(goes, depth - 1 - k, int(after))]
+        paths.append(np.append(grid[_followed(came, k, int(before))[::-1]], -ahead))
+    return paths
+
+
+def _sweep(values: np.ndarray, costs: np.ndarray, layers: int):
+    """The least costs after 0, ..., `layers` layers, and from where each comes."""
+    found, choices = [values], []
+    for _ in range(layers):
+        total = costs + found[-1]
         choices.append(total.argmin(axis=1))
-        to_go = total[np.arange(grid.size), choices[-1]]
-    at, factors = grid.size - 1, [1.0]
-    for choice in reversed(choices):
-        at = choice[at]
-        factors.append(grid[at])
-    return np.array(factors)
+        found.append(total[np.arange(len(values)), choices[-1]])
+    return found, choices
 
 
-def _descended(factors: np.ndarray, kinetic: float, price: float) -> Reversal:
-    """From there down, by L-BFGS in the factors."""
+def _followed(choices: list, layers: int, at: int) -> list[int]:
+    """The places on the grid, from the last layer of a sweep to its start."""
+    places = [at]
+    for k in reversed(range(layers)):
+        places.append(int(choices[k][places[-1]]))
+    return places
 
-    def cost(inner):
-        return _cost(np.concatenate([[1.0], inner]), kinetic, price)
 
-    end = descend(Landscape(cost, np.float64), factors[1:], tolerance=1e-9)
-    c = np.concatenate([[1.0], end.point])
+def _descended(c: np.ndarray, kinetic: float, price: float) -> Reversal:
+    """From there down, by Newton's method in the factors, which keep their signs."""
+    value, gradient = _cost(c, kinetic, price)
+    for _ in range(NEWTON_STEPS):
+        if np.linalg.norm(gradient) < FLAT:
+            break
+        move = np.append(0.0, _newton_move(c, gradient, kinetic, price))
+        for share in 0.5 ** np.arange(40):
+            other = c + share * move
+            following = _cost(other, kinetic, price)
+            if (other * c > 0).all() and following[0] < value:
+                break
+        else:
+            break
+        c, (value, gradient) = other, following
     turned = np.flatnonzero(c[1:] * c[:-1] < 0)
     turns = int(turned[0]) if turned.size else None
-    return Reversal(c, cost(end.point)[0], turns, end.norm)
+    return Reversal(c, float(value), turns, float(np.linalg.norm(gradient)))
+
+
+def _newton_move(c, gradient, kinetic: float, price: float) -> np.ndarray:
+    """Minus the inverse of the Hessian, which is tridiagonal, times the gradient; of
+    the Hessian plus a multiple of the identity where it is not positive definite."""
+    n, (a, b) = len(c) - 1, (c[:-1], c[1:])
+    weight = kinetic * SECOND_MOMENT
+    bands = np.zeros((2, n))
+    bands[1] = n * (weight + price / a**2)
+    bands[1, :-1] += n * (weight + price * (3 * b**2 - 2 * a * b) / a**4)[1:]
+    bands[1, -1] += SECOND_MOMENT
+    bands[0, 1:] = -n * (weight + price * (2 * b - a) / a**3)[1:]
+    shift, unit = 0.0, np.array([[0], [1]])[-n:]
+    while True:
+        try:
+            return -linalg.solveh_banded(bands[-n:] + shift * unit, gradient)
+        except np.linalg.LinAlgError:
+            shift = max(4 * shift, 1e-3 * np.abs(bands[1]).min())
 
 
 def _cost(c: np.ndarray, kinetic: float, price: float) -> tuple[float, np.ndarray]:
