@@ -115,9 +115,7 @@ class ControlProblem(eqx.Module):
         for name in changes:
             require_known("setting", name, settings)
         settings |= changes
-        return ControlProblem(
-            settings.pop("inputs"), settings.pop("labels"), **settings
-        )
+        return type(self)(settings.pop("inputs"), settings.pop("labels"), **settings)
 
     def step(self, theta: Control) -> Float[Array, ""]:
         """The step $h = T/n$ of so many layers as the control has."""

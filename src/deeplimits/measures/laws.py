@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import (
     as_floats,
+    as_masses,
     holds,
     require_finite,
     require_shape,
@@ -67,7 +68,7 @@ class Empirical(AbstractMeasure):
         self.points = rows
         require_finite("points", self.points)
         if weights is not None:
-            weights = _masses("weights", weights, self.points.shape[0])
+            weights = as_masses("weights", weights, self.points.shape[:1])
             weights = weights.astype(self.points.dtype)
         self.weights = weights
 
@@ -127,7 +128,7 @@ class Histogram(AbstractMeasure):
         require_finite("edges", self.edges)
         if not holds(lambda x: x.size > 1 and (np.diff(x) >= 0).all(), self.edges):
             raise ValueError(f"edges must increase, two at least: {np.shape(edges)}.")
-        self.masses = _masses("masses", masses, self.edges.size - 1)
+        self.masses = as_masses("masses", masses, (self.edges.size - 1,))
 
     @property
     def mean(self) -> Float[Array, " 1"]:
@@ -217,18 +218,6 @@ def _images(
     function: Callable[[Array], Array], points: Float[Array, "N d"]
 ) -> Float[Array, "N e"]:
     return jax.vmap(function)(points)
-
-
-def _masses(name: str, values: Any, count: int) -> Float[Array, " count"]:
-    masses = as_floats(name, values, shape=(count,))
-    require_finite(name, masses)
-    if not holds(lambda w: (w >= 0).all(), masses):
-        raise ValueError(f"{name} must not be negative: least {np.min(masses):.3g}.")
-    slack = float(jnp.finfo(masses.dtype).eps) ** 0.5
-    if not holds(lambda w: abs(w.sum(dtype=float) - 1) <= slack, masses):
-        total = np.asarray(masses).sum(dtype=float)
-        raise ValueError(f"{name} must sum to 1: got {total:.9g}.")
-    return masses
 
 
 def _semi_definite(matrix: np.ndarray) -> bool:

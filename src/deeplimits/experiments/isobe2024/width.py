@@ -81,7 +81,7 @@ def excess(units: Float[Array, "3 m"]) -> Float[Array, ""]:
     The rows are outer weights, inner weights and biases. $E^* = \frac1{18}$.
     """
     x, weights = quadrature()
-    v = units[0] @ jnp.tanh(units[1][:, None] * x + units[2][:, None])
+    v = units[0] @ jnp.tanh(units[1][:, None] * x[None] + units[2][:, None])
     energy = weights @ ((x + v - np.sign(x)) ** 2 + KINETIC * v**2) / 2
     return 18 * energy - 1
 

@@ -1,0 +1,117 @@
+r"""The idealised problem: any field at all, paid for by its kinetic energy.
+
+$$ \min_v\; \int \tfrac12 |x_T - y|^2\, \mathrm{d}\mu_0(x_0, y)
+   + \frac\lambda2 \int_0^T\!\!\int |v|^2\, \mathrm{d}\mu_t\, \mathrm{d}t,
+   \qquad \dot x = v, $$
+
+has its minimum in closed form, and networks approach it or do not. The lines are
+straight, so that one step of Euler's method is exact: depth is irrelevant here.
+Source: `isobe2024` for the problem; the closed forms are ours.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy import optimize
+
+from ..checks import (
+    as_floats,
+    as_masses,
+    require_finite,
+    require_shape,
+    require_within,
+)
+
+
+class Lines(NamedTuple):
+    r"""Straight lines at constant speed: where each point ends, and what it costs.
+
+    `costs` are $\frac12 |z - y|^2 + \frac{\lambda}{2T} |z - x|^2$ of each point, for
+    its end $z$; `value` is their mean.
+    """
+
+    ends: Float[Array, "points d"]
+    costs: Float[Array, " points"]
+    value: Float[Array, ""]
+
+
+def straight_lines(
+    inputs: Float[Array | np.ndarray, "points ..."],
+    labels: Float[Array | np.ndarray, "points ..."],
+    weights: Float[Array | np.ndarray, " points"] | None = None,
+    *,
+    decay: float | Float[Array, ""],
+    duration: float | Float[Array, ""] = 1.0,
+) -> Lines:
+    r"""The minimum over fields $v(t, x, y)$ that may see the label:
+
+    $$ z = \frac{\lambda x + T y}{\lambda + T}, \qquad
+       \frac{\lambda}{2 (\lambda + T)} \int |x - y|^2\, \mathrm{d}\mu_0. $$
+
+    For fields $v(t, x)$ that do not see it this is a lower bound, which is attained
+    where the lines do not cross. `decay` is $\lambda$ and `duration` $T$. Points on the
+    line may be `(points,)`. Raises `ValueError` for inputs and labels of different
+    shapes or that are not finite, for weights that are negative or do not sum to 1, and
+    for a $\lambda$ or $T$ that is not positive.
+    """
+    x, y, w = _data(inputs, labels, weights)
+    share = _share(decay, duration)
+    ends = share * x + (1 - share) * y
+    return _lines(x, y, w, ends, share)
+
+
+def ordered_lines(
+    inputs: Float[Array | np.ndarray, "points ..."],
+    labels: Float[Array | np.ndarray, "points ..."],
+    weights: Float[Array | np.ndarray, " points"] | None = None,
+    *,
+    decay: float,
+    duration: float = 1.0,
+) -> Lines:
+    r"""The infimum on the line over fields $v(t, x)$ that do not see the label.
+
+    Flows keep the order of points: $z$ is the projection of the ends of
+    `straight_lines` to non-decreasing functions of $x$ (isotonic regression), and the
+    value is that of `straight_lines` and $\frac{\lambda + T}{2 T}$ times the squared
+    distance of the projection. Where $z$ is constant over several points the infimum is
+    approached by flows and attained by none. Points at one place keep together. Raises
+    `ValueError` as `straight_lines` does, and for points that are not on the line.
+    """
+    x, y, w = _data(inputs, labels, weights)
+    require_shape("inputs", x, (None, 1))
+    share = _share(decay, duration)
+    wanted = np.asarray(share * x + (1 - share) * y, float)[:, 0]
+    masses = np.asarray(w, float)
+    places, where = np.unique(np.asarray(x)[:, 0], return_inverse=True)
+    total = np.bincount(where, masses)
+    held = total > 0
+    means = np.bincount(where, masses * wanted)[held] / total[held]
+    fitted = optimize.isotonic_regression(means, weights=total[held]).x
+    ends = np.interp(places, places[held], fitted)[where]  # without weight: in between
+    return _lines(x, y, w, jnp.asarray(ends[:, None], x.dtype), share)
+
+
+def _share(decay: Any, duration: Any) -> float | Array:
+    require_within("(0, inf)", decay=decay, duration=duration)
+    return decay / (decay + duration)
+
+
+def _data(inputs: Any, labels: Any, weights: Any) -> tuple[Array, Array, Array]:
+    x, y = as_floats("inputs", inputs), as_floats("labels", labels)
+    x, y = (a[:, None] if a.ndim == 1 else a for a in (x, y))
+    require_shape("inputs", x, (None, None))
+    require_shape("labels", y, x.shape)
+    require_finite("inputs", x)
+    require_finite("labels", y)
+    if weights is None:
+        return x, y.astype(x.dtype), jnp.full(len(x), 1 / len(x), x.dtype)
+    w = as_masses("weights", weights, x.shape[:1])
+    return x, y.astype(x.dtype), w.astype(x.dtype)
+
+
+def _lines(x: Array, y: Array, w: Array, ends: Array, share: Any) -> Lines:
+    misses, ways = (jnp.sum((ends - a) ** 2, axis=1) for a in (y, x))
+    costs = misses / 2 + share / (1 - share) / 2 * ways  # lambda / T
+    return Lines(ends, costs, jnp.sum(w * costs))
