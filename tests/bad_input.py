@@ -49,6 +49,7 @@ from deeplimits import (
     statistics,
     steering,
     training,
+    transport,
     variation,
     variational,
 )
@@ -286,6 +287,8 @@ START = Numbers(
 )
 ON_LINE = control.ControlProblem(X[:, None], X, decay=0.1)
 PLANT = {"A": Numbers(A), "B": Numbers(A[:, :1]), "duration": POSITIVE}
+SHARES = np.full(3, 1 / 3, np.float32)
+HIDDEN = transport.hidden_start(2, 2, key=KEY, dtype="float32")
 FEEDBACK = control.riccati(A, A, state=A * 0, control=np.eye(2), terminal=np.eye(2))
 
 
@@ -1223,6 +1226,75 @@ TABLE = {
             ),
         },
     ),
+    **calls(
+        "transport",
+        {
+            "kinetic.kinetic_energy": Call(
+                transport.kinetic_energy,
+                {
+                    "paths": Numbers(GRAPH, ranks=(0, 1, 4)),
+                    "weights": Numbers(
+                        np.full(2, 0.5, "float32"), whole=(), optional=True
+                    ),
+                    "duration": POSITIVE,
+                },
+            ),
+            "normal.bures": Call(transport.bures, {"mu": NORMAL, "nu": NORMAL}),
+            "normal.bures_geodesic": Call(
+                transport.bures_geodesic,
+                {"mu": NORMAL, "nu": NORMAL, "time": Real(0.5, within="[0, 1]")},
+            ),
+            "normal.bures_map": Call(transport.bures_map, {"mu": NORMAL, "nu": NORMAL}),
+            "dynamic.benamou_brenier": Call(
+                parts(transport.benamou_brenier),
+                {
+                    "mu": Numbers(FLAT / 2, ("nu",), whole=()),
+                    "nu": Numbers(FLAT / 2, whole=()),
+                    "lengths": Real(2.0, within="(0, inf)"),
+                    "steps": Count(2, least=2),
+                    "sigma": POSITIVE,
+                    "tolerance": POSITIVE,
+                    "max_iterations": Count(2),
+                },
+                few=True,
+            ),
+            "idealised.straight_lines": Call(
+                transport.straight_lines,
+                {"inputs": Numbers(GRAPH, ("labels",)), "labels": Numbers(GRAPH / 2)}
+                | {"weights": Numbers(SHARES, whole=(), optional=True)}
+                | {"decay": POSITIVE, "duration": POSITIVE},
+            ),
+            "idealised.ordered_lines": Call(
+                transport.ordered_lines,
+                {"inputs": Numbers(SCALARS, ("labels",)), "labels": Numbers(-SCALARS)}
+                | {"weights": Numbers(SHARES, whole=(), optional=True)}
+                | {"decay": POSITIVE, "duration": POSITIVE},
+            ),
+            "networks.KineticProblem": Call(
+                lambda **given: jax.tree.leaves(transport.KineticProblem(**given)),
+                {"inputs": Numbers(GRAPH, ("labels",)), "labels": Numbers(GRAPH / 2)}
+                | {"weights": Numbers(SHARES, whole=(), optional=True)}
+                | {name: Real(0.5, within="[0, inf)") for name in ("kinetic", "decay")},
+            ),
+            "networks.HiddenLayer": Call(
+                lambda **given: used(transport.HiddenLayer(**given)),
+                {"outer": weights(A), "inner": weights(A), "bias": weights(X)},
+            ),
+            "networks.HiddenLayer.__call__": Call(
+                block(transport.HiddenLayer, A, A, X), {"h": Numbers(X, nan=NAN)}
+            ),
+            "networks.hidden_start": Call(
+                transport.hidden_start,
+                {name: Count(2) for name in ("depth", "width", "dimension")}
+                | {"key": KEY, "size": Real(0.5, within="[0, inf)")},
+            ),
+            "networks.widened": Call(
+                transport.widened,
+                {"block": HIDDEN, "width": Count(3, least=2), "key": KEY}
+                | {"size": Real(0.5, within="[0, inf)")},
+            ),
+        },
+    ),
     "gradient_flow.flow": Call(
         lambda x, y, **rest: gradient_flow.flow(data=(x, y), **rest),
         TRAINED
@@ -1682,6 +1754,14 @@ EXCEPT = {
     "training.depth_factor": "takes nothing",
     "training.only_layers": "takes a model",
     "training.split_trainable": "takes a model",
+    "transport.kinetic.Kinetic": "a record",
+    "transport.staggered": "takes fields that `benamou_brenier` has checked",
+    "transport.dynamic.Dynamic": "a record",
+    "transport.idealised.Lines": "a record",
+    "transport.networks.half_square": "a loss, of one point",
+    "transport.networks.KineticProblem.value": "takes a control",
+    "transport.networks.KineticProblem.pontryagin": "takes a control",
+    "transport.networks.KineticProblem.hamiltonian": "takes a control",
     "variational.descent": "descends on what solvers make of problems they checked",
     "control.problem.gain": "a field, of one point",
     "control.problem.of_block": "a field, of one point",

@@ -68,8 +68,8 @@ class Empirical(AbstractMeasure):
         self.points = rows
         require_finite("points", self.points)
         if weights is not None:
-            weights = as_masses("weights", weights, self.points.shape[:1])
-            weights = weights.astype(self.points.dtype)
+            masses = as_masses("weights", weights, self.points.shape[:1])
+            weights = masses.astype(self.points.dtype)
         self.weights = weights
 
     @property

@@ -84,8 +84,8 @@ class Dynamic:
 
 
 def benamou_brenier(
-    mu: Float[Array | np.ndarray, "*cells"],
-    nu: Float[Array | np.ndarray, "*cells"],
+    mu: Float[Array | np.ndarray, "..."],
+    nu: Float[Array | np.ndarray, "..."],
     *,
     lengths: float | tuple[float, ...] = 1.0,
     steps: int = 32,

@@ -9,7 +9,13 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import as_number, require_floats, require_whole, require_within
+from ..checks import (
+    as_floats,
+    as_number,
+    require_floats,
+    require_whole,
+    require_within,
+)
 from ..control.problem import Control, ControlProblem, Field, Pontryagin, of_block
 from ..residual import AbstractBlock, Activation, named_activation
 from .kinetic import kinetic_energy
@@ -141,6 +147,7 @@ class HiddenLayer(AbstractBlock):
         return self.bias.shape[-1]
 
     def __call__(self, h: Float[Array, " d"]) -> Float[Array, " d"]:
+        h = as_floats("h", h, shape=self.inner.shape[-1:])
         return self.activation(h @ self.inner.T + self.bias) @ self.outer.T
 
 

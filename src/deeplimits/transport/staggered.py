@@ -25,10 +25,10 @@ Fields = tuple[Array, ...]
 
 
 def kinetic_root(
-    density: Float[Array, "*shape"],
-    square: Float[Array, "*shape"],
+    density: Float[Array, "..."],
+    square: Float[Array, "..."],
     gamma: float | Float[Array, ""],
-) -> Float[Array, "*shape"]:
+) -> Float[Array, "..."]:
     r"""The density of `kinetic_prox` at $r$ and $|q|^2$: the largest root of
 
     $$ (\rho - r)(\rho + 2\gamma)^2 = \gamma |q|^2, $$
@@ -53,8 +53,8 @@ def kinetic_root(
 
 
 def kinetic_prox(
-    density: Float[Array, "*shape"],
-    fluxes: tuple[Float[Array, "*shape"], ...],
+    density: Float[Array, "..."],
+    fluxes: tuple[Float[Array, "..."], ...],
     gamma: float | Float[Array, ""],
 ) -> Fields:
     r"""The proximal map of kinetic energy, in each cell the minimiser of
@@ -87,8 +87,8 @@ class Staggered(eqx.Module):
     unknown: the density at the inner times, and the fluxes on the inner faces.
     """
 
-    start: Float[Array, "*cells"]
-    end: Float[Array, "*cells"]
+    start: Float[Array, "..."]
+    end: Float[Array, "..."]
     spacings: tuple[Float[Array, ""], ...]
     steps: int = eqx.field(static=True)
 
@@ -123,7 +123,7 @@ class Staggered(eqx.Module):
         """The transpose of the linear part of `centred`."""
         return tuple(_means(y, axis) for axis, y in enumerate(centred))
 
-    def defect(self, fields: Fields) -> Float[Array, "*shape"]:
+    def defect(self, fields: Fields) -> Float[Array, "..."]:
         """The left side of the continuity equation in each cell and step."""
         parts = zip(self.whole(fields), self.spacings, strict=True)
         rises = [jnp.diff(u, axis=i) / step for i, (u, step) in enumerate(parts)]
@@ -137,7 +137,7 @@ class Staggered(eqx.Module):
             for i, (u, step) in enumerate(zip(fields, self.spacings, strict=True))
         )
 
-    def potential(self, source: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def potential(self, source: Float[Array, "..."]) -> Float[Array, "..."]:
         r"""The solution of mean 0 of $-\Delta \varphi = f$ with zero slope at the walls
         and at both ends of time, by cosine transforms.
 
@@ -149,7 +149,7 @@ class Staggered(eqx.Module):
         scaled = spectrum * self._inverse(source.dtype)
         return _transformed(scaled, [matrix.T for matrix in matrices])
 
-    def _inverse(self, dtype) -> Float[Array, "*shape"]:
+    def _inverse(self, dtype) -> Float[Array, "..."]:
         """One over the eigenvalues of the Laplacian, and 0 for the constants."""
         total = jnp.zeros(self.shape, dtype)
         for axis, (n, step) in enumerate(zip(self.shape, self.spacings, strict=True)):
