@@ -30,9 +30,9 @@ class Width:
     has the weight $\lambda = \frac12$. L-BFGS is stopped after each of `budgets`.
     """
 
-    widths: tuple[int, ...] = (1, 2, 3, 4, 8, 16, 32)
-    starts: int = 64
-    budgets: tuple[int, ...] = (300, 1200, 4800)
+    widths: tuple[int, ...] = (1, 2, 3, 4, 8, 16)
+    starts: int = 16
+    budgets: tuple[int, ...] = (300, 1200, 2400)
     tolerance: float = 1e-9
 
     def __post_init__(self):
