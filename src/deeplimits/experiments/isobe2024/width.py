@@ -90,7 +90,8 @@ _value_and_gradient = jax.jit(jax.value_and_grad(excess))
 
 
 def _width(config: Width, point: Point, key: PRNGKeyArray):
-    """All starts at one width, each budget going on where the one before stopped."""
+    """All starts at one width, for each budget anew: L-BFGS that is stopped forgets its
+    pairs, and what goes on from there is another, slower run."""
     m = point["width"]
     scale = np.array([[m**-0.5], [1.0], [1.0]])
 
@@ -102,16 +103,11 @@ def _width(config: Width, point: Point, key: PRNGKeyArray):
     found = np.zeros((2, config.starts, len(config.budgets)))
     for start in range(config.starts):
         at = (scale * np.asarray(jr.normal(jr.fold_in(key, start), (3, m)))).ravel()
-        spent = 0
         for i, budget in enumerate(config.budgets):
             end = descend(
-                landscape,
-                at,
-                tolerance=config.tolerance,
-                max_iterations=budget - spent,
+                landscape, at, tolerance=config.tolerance, max_iterations=budget
             )
-            at, spent = end.point, budget
-            found[:, start, i] = landscape(at)[0], np.abs(at).max()
+            found[:, start, i] = landscape(end.point)[0], np.abs(end.point).max()
     return {
         name: (("start", "budget"), part)
         for name, part in zip(("excess", "weight"), found, strict=True)
