@@ -34,7 +34,7 @@ class Reversal:
     """The factors $c_0, \\dots, c_n$ of a network, what it costs, the layer that
     changes their sign (or None), and the norm of the gradient there."""
 
-    factors: Float[np.ndarray, " factors"]
+    factors: Float[np.ndarray, " nodes"]
     value: float
     turns: int | None
     norm: float
