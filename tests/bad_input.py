@@ -53,7 +53,7 @@ from deeplimits import (
     variation,
     variational,
 )
-from deeplimits.variational import gamma
+from deeplimits.variational import gamma, tracking
 
 OTHER_TYPES = st.sampled_from(["three", None, 1j, {}])
 Fault = tuple[str, st.SearchStrategy, str]  # what is wrong, values, what must follow
@@ -701,6 +701,72 @@ TABLE = {
         },
     ),
     **calls(
+        "variational.tracking",
+        {
+            "velocity_cost": Call(
+                tracking.velocity_cost,
+                {"u": Numbers(SCALARS / 10, whole=None, ranks=())},
+            ),
+            "envelope": Call(tracking.envelope, {}),
+            "Tracking": Call(
+                lambda **given: used(tracking.Tracking(**given)),
+                {
+                    "speed": Real(0.15, within="(0, 0.301002)"),
+                    "decay": Real(0.005, within="(0, 0.0686356)"),
+                    "field": Name("tanh"),
+                    "smoothing": Real(0.1, within="[0, inf)"),
+                },
+            ),
+            "Tracking.target": Call(
+                tracking.Tracking().target, {"t": Numbers(SCALARS, ranks=())}
+            ),
+            **{
+                f"Tracking.{name}": Call(
+                    getattr(tracking.Tracking(), name), {"theta": Numbers(SCALARS)}
+                )
+                for name in ("excess_parts", "path", "value", "value_and_gradient")
+            },
+            "Tracking.descend": Call(
+                tracking.Tracking().descend,
+                {
+                    "start": Numbers(SCALARS, ("theta",)),
+                    "tolerance": Real(1e-6, within="(0, inf)"),
+                },
+            ),
+            "constant": Call(
+                tracking.constant,
+                {
+                    "problem": tracking.Tracking(),
+                    "depth": Count(4),
+                    "control": Real(0.5),
+                },
+            ),
+            "switching": Call(
+                tracking.switching,
+                {
+                    "problem": tracking.Tracking(),
+                    "depth": Count(4),
+                    "periods": Count(2),
+                },
+            ),
+            "periodic_excess": Call(
+                tracking.periodic_excess,
+                {"problem": tracking.Tracking(), "periods": Count(2)},
+            ),
+            "phases": Call(tracking.phases, {"theta": Numbers(SCALARS)}),
+            "programmed": Call(
+                tracking.programmed,
+                {
+                    "problem": tracking.Tracking(),
+                    "depth": Count(4),
+                    "levels": Count(4),
+                    "reach": Real(2.0, within="[1, inf)"),
+                    "variation": Real(0.1, within="[0, inf)"),
+                },
+            ),
+        },
+    ),
+    **calls(
         "measures.laws",
         {
             "Empirical": Call(
@@ -1128,6 +1194,35 @@ TABLE = {
                     "duration": POSITIVE,
                     "steps": Count(3),
                 },
+            ),
+        },
+    ),
+    **calls(
+        "control.reversal",
+        {
+            "straight_slopes": Call(
+                control.straight_slopes,
+                {"depth": Count(3), "kinetic": Real(0.2, within="(0, 1)")},
+            ),
+            "reversal_energy": Call(
+                control.reversal_energy,
+                {
+                    "slopes": Numbers(SCALARS),
+                    "kinetic": POSITIVE,
+                    "price": Real(0.1, within="[0, inf)"),
+                },
+            ),
+            "least_reversal": Call(
+                lambda **given: control.least_reversal(**given).factors,
+                {
+                    "depth": Count(2),
+                    "kinetic": Real(0.2, within="(0, 1)"),
+                    "price": POSITIVE,
+                },
+            ),
+            "reversal_limit": Call(
+                control.reversal_limit,
+                {"kinetic": Real(0.2, within="(0, 1)"), "price": POSITIVE},
             ),
         },
     ),

@@ -24,6 +24,13 @@ from .linear import (
     shared_bias,
 )
 from .problem import ControlProblem, Pontryagin, gain, of_block
+from .reversal import (
+    Reversal,
+    least_reversal,
+    reversal_energy,
+    reversal_limit,
+    straight_slopes,
+)
 from .sampling import Law, SamplingConstants, bumps, sample_bumps, sampling_constants
 from .solvers import Solution, direct, sweep
 
@@ -33,6 +40,7 @@ __all__ = [
     "Law",
     "LeastEnergy",
     "Pontryagin",
+    "Reversal",
     "Riccati",
     "SamplingConstants",
     "SharedBias",
@@ -43,11 +51,15 @@ __all__ = [
     "gain",
     "gramian",
     "least_energy",
+    "least_reversal",
     "of_block",
+    "reversal_energy",
+    "reversal_limit",
     "riccati",
     "sample_bumps",
     "sampling_constants",
     "shared_bias",
+    "straight_slopes",
     "summed_rho",
     "sweep",
 ]
