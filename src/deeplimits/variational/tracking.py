@@ -64,11 +64,11 @@ def envelope() -> Envelope:
 @dataclass(frozen=True)
 class Tracking:
     r"""The problem: $u_0$ is `speed`, $\lambda$ is `decay`, and the `field` $v$ is
-    "tanh cubed" or "tanh". `smoothing` is the factor $\mu$ of a penalty
+    "tanh cubed" or "tanh". `smoothing` is the factor $\alpha$ of a penalty
     $\int \dot\theta^2$, for networks $n \sum_i (\theta_i - \theta_{i-1})^2$.
 
     Raises `ValueError` unless $0 < u_0 < u_*$ and $0 < \lambda < u_0/\kappa$ (for a
-    larger $\lambda$ it is best to rest), for $\mu < 0$ and an unknown field.
+    larger $\lambda$ it is best to rest), for $\alpha < 0$ and an unknown field.
     """
 
     speed: float = 0.15
