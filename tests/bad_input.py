@@ -706,7 +706,7 @@ TABLE = {
             ),
             "envelope": Call(tracking.envelope, {}),
             "Tracking": Call(
-                lambda **given: tracking.Tracking(**given).infimum,
+                lambda **given: tracking.Tracking(**given).stop,
                 {
                     "speed": Real(0.15, within="(0, 0.301002)"),
                     "decay": Real(0.005, within="(0, 0.0686356)"),
