@@ -119,22 +119,6 @@ def as_real(name: str, array: Any, convert: Callable[[Any], Any]) -> Any:
     return converted
 
 
-def as_masses(name: str, values: Any, shape: tuple[int | None, ...]) -> Any:
-    """Floats of that shape; `ValueError` where they are not finite, negative, or do
-    not sum to 1, to half the digits of their precision."""
-    import jax.numpy as jnp
-
-    masses = as_floats(name, values, shape=shape)
-    require_finite(name, masses)
-    if not holds(lambda w: (w >= 0).all(), masses):
-        raise ValueError(f"{name} must not be negative: least {np.min(masses):.3g}.")
-    slack = float(jnp.finfo(masses.dtype).eps) ** 0.5
-    if not holds(lambda w: abs(w.sum(dtype=float) - 1) <= slack, masses):
-        total = np.asarray(masses).sum(dtype=float)
-        raise ValueError(f"{name} must sum to 1: got {total:.9g}.")
-    return masses
-
-
 def require_floats(name: str, array: Any) -> None:
     """Raise `ValueError` for weights that are no array of floats, which alone can be
     trained."""

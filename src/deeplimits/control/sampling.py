@@ -142,7 +142,7 @@ def sampling_constants(problem: ControlProblem, theta: Control) -> SamplingConst
         control=float(np.sqrt(h * np.trace(both) / duration)),
         value=float(np.sqrt(spread)),
         bias=float(-np.trace(response) / 2),
-        each=ravel_pytree(theta)[1](np.sqrt(np.diag(both)).astype(hessian.dtype)),
+        each=ravel_pytree(theta)[1](jnp.sqrt(jnp.diag(both)).astype(hessian.dtype)),
     )
 
 

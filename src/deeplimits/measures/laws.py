@@ -18,7 +18,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import (
     as_floats,
-    as_masses,
     holds,
     require_finite,
     require_shape,
@@ -218,6 +217,20 @@ def _images(
     function: Callable[[Array], Array], points: Float[Array, "N d"]
 ) -> Float[Array, "N e"]:
     return jax.vmap(function)(points)
+
+
+def as_masses(name: str, values: Any, shape: tuple[int | None, ...]) -> Array:
+    """Floats of that shape; `ValueError` where they are not finite, negative, or do
+    not sum to 1, to half the digits of their precision."""
+    masses = as_floats(name, values, shape=shape)
+    require_finite(name, masses)
+    if not holds(lambda w: (w >= 0).all(), masses):
+        raise ValueError(f"{name} must not be negative: least {np.min(masses):.3g}.")
+    slack = float(jnp.finfo(masses.dtype).eps) ** 0.5
+    if not holds(lambda w: abs(w.sum(dtype=float) - 1) <= slack, masses):
+        total = np.asarray(masses).sum(dtype=float)
+        raise ValueError(f"{name} must sum to 1: got {total:.9g}.")
+    return masses
 
 
 def _semi_definite(matrix: np.ndarray) -> bool:

@@ -30,11 +30,11 @@ from jaxtyping import Array, Float
 
 from ..checks import (
     as_floats,
-    as_masses,
     require_shape,
     require_whole,
     require_within,
 )
+from ..measures.laws import as_masses
 from ..variational.descent import UNSOLVED, unsolved
 from .staggered import Fields, Staggered, apart, kinetic_prox
 

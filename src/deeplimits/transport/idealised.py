@@ -19,11 +19,11 @@ from scipy import optimize
 
 from ..checks import (
     as_floats,
-    as_masses,
     require_finite,
     require_shape,
     require_within,
 )
+from ..measures.laws import as_masses
 
 
 class Lines(NamedTuple):

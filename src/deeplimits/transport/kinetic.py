@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..checks import as_floats, as_masses, require_finite, require_within
+from ..checks import as_floats, require_finite, require_within
+from ..measures.laws import as_masses
 
 
 class Kinetic(NamedTuple):

@@ -53,7 +53,8 @@ def envelope() -> Envelope:
     r"""Where $\theta^2 / \tanh^3 \theta$ is least:
     $2 \tanh\theta = 3 \theta (1 - \tanh^2 \theta)$, that is
     $\sinh 2\theta = 3\theta$."""
-    control = float(optimize.brentq(lambda z: np.sinh(2 * z) - 3 * z, 0.5, 2))
+    found = optimize.root_scalar(lambda z: np.sinh(2 * z) - 3 * z, bracket=(0.5, 2))
+    control = float(found.root)
     velocity = float(np.tanh(control) ** 3)
     return Envelope(velocity, control, control**2 / velocity)
 

@@ -83,7 +83,7 @@ def excess(units: Float[Array, "3 m"]) -> Float[Array, ""]:
     x, weights = quadrature()
     v = units[0] @ jnp.tanh(units[1][:, None] * x[None] + units[2][:, None])
     energy = weights @ ((x + v - np.sign(x)) ** 2 + KINETIC * v**2) / 2
-    return 18 * energy - 1
+    return jnp.asarray(18 * energy - 1)
 
 
 _value_and_gradient = jax.jit(jax.value_and_grad(excess))
