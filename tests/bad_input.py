@@ -709,7 +709,7 @@ TABLE = {
             ),
             "envelope": Call(tracking.envelope, {}),
             "Tracking": Call(
-                lambda **given: used(tracking.Tracking(**given)),
+                lambda **given: tracking.Tracking(**given).stop,
                 {
                     "speed": Real(0.15, within="(0, 0.301002)"),
                     "decay": Real(0.005, within="(0, 0.0686356)"),
@@ -1827,6 +1827,8 @@ EXCEPT = {
     "variational.limits.hamiltonian": "takes parameters",
     "variational.limits.rate_constant": "takes parameters",
     "variational.limits.RateConstant": "a record",
+    "variational.tracking.Envelope": "a record",
+    "variational.tracking.Found": "a record",
     "variational.minima.Minimum": "a record",
     "variational.branches.Search": "a record",
     "variational.functional.require_alike": "what others refuse weights with",

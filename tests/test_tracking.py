@@ -101,6 +101,17 @@ def test_a_convex_cost_leads_all_starts_to_one_minimum():
     np.testing.assert_allclose(ends[1:], [ends[0]] * 2, atol=1e-5)
 
 
+def test_the_best_penalised_switching_turns_twice_a_period():
+    r"""$3 (A \alpha^2 \theta_*^2)^{1/3}$ at the whole number of periods $N = 4$."""
+    A, control = tracking.periodic_excess(HUNT, 1), tracking.envelope().control
+    alpha = A / (4**3 * control)
+    two = {"levels": 1, "reach": 30.0, "variation": alpha}
+    found = tracking.programmed(HUNT, 512, **two)
+    expected = 3 * (A * (alpha * control) ** 2) ** (1 / 3)
+    np.testing.assert_allclose(found.value - HUNT.infimum, expected, rtol=0.01)
+    assert np.count_nonzero(np.diff(found.theta)) == 8
+
+
 @pytest.mark.parametrize("periods", [1, 3])
 def test_switching_costs_what_the_formula_says(periods):
     theta = tracking.switching(HUNT, 20_000, periods)
@@ -132,10 +143,17 @@ def test_what_has_no_such_limit_is_refused(settings, message):
         Tracking(**settings)
 
 
-def test_other_fields_have_no_such_parts():
+@pytest.mark.parametrize("other", [{"field": "tanh"}, {"smoothing": 0.1}])
+def test_other_problems_have_no_such_infimum(other):
+    problem = Tracking(**other)
     with pytest.raises(ValueError, match="tanh cubed"):
-        Tracking(field="tanh").excess_parts(np.zeros(2))
+        _ = problem.infimum
     with pytest.raises(ValueError, match="tanh cubed"):
-        tracking.programmed(Tracking(smoothing=0.1), 4)
+        problem.excess_parts(np.zeros(2))
+    with pytest.raises(ValueError, match="tanh cubed"):
+        tracking.programmed(problem, 4)
+
+
+def test_a_speed_of_one_or_more_has_no_cost():
     with pytest.raises(ValueError, match=r"\(-1, 1\)"):
         tracking.velocity_cost(np.array([1.0]))

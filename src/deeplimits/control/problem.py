@@ -31,7 +31,7 @@ from ..checks import (
     require_known,
     require_shape,
 )
-from ..variational.functional import require_alike, square
+from ..variational.functional import square
 
 # what it takes: the layers on the leading axis, in one array or in a stacked block
 Control = PyTree
@@ -129,7 +129,12 @@ class ControlProblem(eqx.Module):
     def step(self, theta: Control) -> Float[Array, ""]:
         """The step $h = T/n$ of so many layers as the control has."""
         depth = depth_of(theta)
-        require_alike(self, theta)
+        types = {leaf.dtype.name for leaf in jax.tree.leaves(theta)}
+        if types != {self.inputs.dtype.name}:
+            raise ValueError(
+                f"data and weights must have one precision: got {self.inputs.dtype} "
+                f"and {', '.join(sorted(types))}."
+            )
         return self.duration / depth
 
     def states(self, theta: Control) -> Float[Array, "times points d"]:

@@ -185,7 +185,7 @@ def _positive(name: str, value: Any, dtype: Any) -> Array:
     return array
 
 
-def require_alike(problem: Any, parameters: PyTree) -> None:
+def require_alike(problem: Problem, parameters: Parameters) -> None:
     """Raise `ValueError` for weights of another precision than the data's."""
     types = {leaf.dtype.name for leaf in jax.tree.leaves(parameters)}
     if types != {problem.inputs.dtype.name}:

@@ -53,7 +53,9 @@ def envelope() -> Envelope:
     r"""Where $\theta^2 / \tanh^3 \theta$ is least:
     $2 \tanh\theta = 3 \theta (1 - \tanh^2 \theta)$, that is
     $\sinh 2\theta = 3\theta$."""
-    found = optimize.root_scalar(lambda z: np.sinh(2 * z) - 3 * z, bracket=(0.5, 2))
+    found = optimize.root_scalar(
+        lambda z: np.sinh(2 * z) - 3 * z, bracket=(0.5, 2.0), xtol=1e-15
+    )
     control = float(found.root)
     velocity = float(np.tanh(control) ** 3)
     return Envelope(velocity, control, control**2 / velocity)
@@ -62,11 +64,11 @@ def envelope() -> Envelope:
 @dataclass(frozen=True)
 class Tracking:
     r"""The problem: $u_0$ is `speed`, $\lambda$ is `decay`, and the `field` $v$ is
-    "tanh cubed" or "tanh". `smoothing` is the factor $\mu$ of a penalty
+    "tanh cubed" or "tanh". `smoothing` is the factor $\alpha$ of a penalty
     $\int \dot\theta^2$, for networks $n \sum_i (\theta_i - \theta_{i-1})^2$.
 
     Raises `ValueError` unless $0 < u_0 < u_*$ and $0 < \lambda < u_0/\kappa$ (for a
-    larger $\lambda$ it is best to rest), for $\mu < 0$ and an unknown field.
+    larger $\lambda$ it is best to rest), for $\alpha < 0$ and an unknown field.
     """
 
     speed: float = 0.15
@@ -91,7 +93,8 @@ class Tracking:
     @property
     def infimum(self) -> float:
         r"""$\inf J = \lambda\kappa u_0 \tau + \frac13 u_0^2 (1 - \tau)^3$ for
-        $\tanh^3$, without smoothing."""
+        $\tanh^3$, without smoothing. Raises `ValueError` for other problems."""
+        self._require_plain()
         rest = self.speed**2 * (1 - self.stop) ** 3 / 3
         return self.decay * envelope().slope * self.speed * self.stop + rest
 
@@ -108,10 +111,10 @@ class Tracking:
            \int_0^1 \lambda c(u) + p u\,\mathrm{d}t, $$
 
         with $p = -\lambda\kappa$ before $\tau$, and
-        $-\lambda\kappa + u_0 (t - \tau)^2$ after. For $\tanh^3$.
+        $-\lambda\kappa + u_0 (t - \tau)^2$ after. Raises `ValueError` for other
+        problems than $\tanh^3$ without smoothing.
         """
-        if self.field != "tanh cubed":
-            raise ValueError(f"field must be 'tanh cubed': got {self.field!r}.")
+        self._require_plain()
         theta = _control(theta)
         n, x = len(theta), self.path(theta)
         t = np.linspace(0, 1, n + 1)
@@ -123,6 +126,13 @@ class Tracking:
         p = np.diff(-self.decay * envelope().slope * t + self.speed * late)
         switching = self.decay * np.mean(theta**2) + p @ np.tanh(theta) ** 3
         return float(deviation), float(switching)
+
+    def _require_plain(self) -> None:
+        if self.field != "tanh cubed" or self.smoothing:
+            raise ValueError(
+                "must be of tanh cubed without smoothing: got "
+                f"field {self.field!r}, smoothing {self.smoothing:g}."
+            )
 
     # ------------------------------------------------------------ networks
 
@@ -247,8 +257,7 @@ def programmed(
     `reach` times $u_*/n$ of $x_*$. `variation` adds that factor times
     $\sum_i |\theta_i - \theta_{i-1}|$. The residual is not computed, NaN.
     """
-    if problem.field != "tanh cubed" or problem.smoothing:
-        raise ValueError("only tanh cubed without smoothing can be programmed.")
+    problem._require_plain()
     require_whole(depth=depth, levels=levels)
     require_within("[1, inf)", reach=reach)
     require_within("[0, inf)", variation=variation)

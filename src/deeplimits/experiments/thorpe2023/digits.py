@@ -14,8 +14,8 @@ from ...checks import require_at_least, require_positive, require_room
 from ...variational import Parameters, Problem, multi_start, one_layer
 from ..registry import experiment
 from ..runner import Point, Runner
+from .budget import require_iterations
 from .rate import follow, require_doubling
-from .setting import require_iterations
 
 __all__ = ["Digits", "digits", "features"]
 

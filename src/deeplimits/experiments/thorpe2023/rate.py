@@ -33,8 +33,9 @@ from ...variational import (
 from .. import registry
 from ..registry import experiment
 from ..runner import Point, Runner
+from .budget import require_iterations
 from .search import Search
-from .setting import DIMENSIONS, arrays, branches, require_iterations
+from .setting import DIMENSIONS, arrays, branches
 
 __all__ = ["Rate", "follow", "rate", "richardson"]
 

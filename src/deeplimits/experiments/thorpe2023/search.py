@@ -21,13 +21,13 @@ from ...checks import (
 from ...variational import Parameters, minimise, random_start
 from ..registry import experiment
 from ..runner import Point, Runner
+from .budget import require_iterations
 from .setting import (
     ACTIVATIONS,
     Planar,
     branches,
     labelled,
     planar,
-    require_iterations,
 )
 
 __all__ = ["Search", "distinct", "search"]

@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from ... import datasets, meanfield
-from ...checks import require_positive
 from ...residual import Activation, OneLayer
 from ...variational import Affine, Minimum, Parameters, Problem, one_layer
 
@@ -22,7 +21,6 @@ ACTIVATIONS: dict[str, str | Activation] = {
     "growing cosine": meanfield.growing_cosine,
 }
 WIDTH = 2
-MOST_ITERATIONS = 10**6
 # of the arrays of a minimiser, by name: K, b, W and c of one output
 DIMENSIONS = {
     "weight": ("node", "row", "column"),
@@ -30,16 +28,6 @@ DIMENSIONS = {
     "readout": ("column",),
     "offset": (),
 }
-
-
-def require_iterations(config: Any) -> None:
-    """`ValueError` unless the field `iterations` is positive, and none that never
-    ends."""
-    require_positive(config, "iterations")
-    if config.iterations > MOST_ITERATIONS:
-        raise ValueError(
-            f"iterations must be at most {MOST_ITERATIONS:,}: got {config.iterations}."
-        )
 
 
 @dataclasses.dataclass(frozen=True)
