@@ -34,14 +34,14 @@ OPTIMISERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-    r"""As in the public code of `li2018`, but for the draws: $\sin x$ on
+    r"""As in the public code of `li2018`, but for the draws and the start: $\sin x$ on
     $[-\pi, \pi]$ by tanh layers of step 0.25.
 
     `points` are uniform and independent, and each is copied to the `width` entries of
     a state; the output is their sum. `rhos` are $\rho$ in the scale of that code, where
     penalties are summed over the batch; for each of `costates` the states are held as
     at $\rho = 1$, and the costates by this $\rho_p$. Weights begin uniform in $\pm$
-    `scale`.
+    `scale`; there they begin at zero, and each search for a layer so far from it.
     """
 
     rhos: tuple[float, ...] = (0.0, 1.0, 10.0)
@@ -153,7 +153,7 @@ def _sweeps(config: Toy, key: PRNGKeyArray, rho: tuple[float, float]):
         )
         theta = once.theta
         # once for the states and costates, and the evaluations of layers
-        works.append(works[-1] + 1 + WORK * (once.work - 1))
+        works.append(works[-1] + 1 + WORK * (once.work - len(once.values)))
         rows.append(_costs(problem, theta))
     loss, cost = np.array(jax.device_get(rows)).T
     named = {"loss": loss, "cost": cost, "work": works}
