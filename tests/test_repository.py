@@ -92,7 +92,7 @@ def test_the_public_address_stands_in_one_place(texts, address):
 
 def test_records_install_from_the_public_address(texts, address):
     records = {n: t for n, t in texts.items() if n.endswith(".ipynb")}
-    sources = {n: set(re.findall(r"git\+([^\s\"\\]+)", t)) for n, t in records.items()}
+    sources = {n: set(re.findall(r"git\+(https?:[^\s\"\\]+)", t)) for n, t in records.items()}
     assert {n: found for n, found in sources.items() if found != {address}} == {}
 
 
