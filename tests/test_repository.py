@@ -92,7 +92,8 @@ def test_the_public_address_stands_in_one_place(texts, address):
 
 def test_records_install_from_the_public_address(texts, address):
     records = {n: t for n, t in texts.items() if n.endswith(".ipynb")}
-    sources = {n: set(re.findall(r"git\+(https?:[^\s\"\\]+)", t)) for n, t in records.items()}
+    place = re.compile(r"git\+(https?:[^\s\"\\]+)")  # and no letters of a picture
+    sources = {n: set(place.findall(t)) for n, t in records.items()}
     assert {n: found for n, found in sources.items() if found != {address}} == {}
 
 
