@@ -241,13 +241,48 @@ def test_the_hash_sees_every_file_that_a_module_leads_to_and_no_other(tmp_path):
     for name, text in {
         "b.py": "x = 1\n",
         "b.yml": "a: 1\n",
-        "a.py": "from . import b",
+        "a.py": "from . import b as c\n",
     }.items():
         (package / name).write_text(text)
         seen.add(hashed())
     (package / "c.py").write_text("nobody leads here\n")
     seen.add(hashed())
     assert len(seen) == 4
+
+
+CODE = '''"""A module."""
+A = """one
+
+two"""  # text
+
+
+def f(x):
+    """Twice."""
+    # a comment
+    return "#" + x
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("A module.", "What\n\nit does.", True),
+        ('    """Twice."""\n', "", True),
+        ("  # text", "", True),
+        ("a comment", "another", True),
+        ("\n\n\n", "\n", True),
+        ("one\n\n", "one\n", False),
+        ('"#"', '"##"', False),
+        ("return", "return x +", False),
+    ],
+)
+def test_the_hash_sees_what_runs_and_no_comment(tmp_path, old, new, same):
+    marks = set()
+    for text in (CODE, CODE.replace(old, new)):
+        (tmp_path / "a.py").write_text(text)
+        marks.add(sources.mark(tmp_path / "a.py"))
+    assert CODE.count(old) == 1
+    assert len(marks) == (1 if same else 2)
 
 
 def test_the_index_is_what_the_modules_register():

@@ -4,6 +4,7 @@ import base64
 import importlib
 import io
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -163,12 +164,16 @@ def test_an_edited_record_is_noticed(recorded):
 
 def test_an_edit_of_an_imported_module_is_noticed(recorded):
     path = recorded / "src" / "deeplimits" / "ledger.py"
-    path.write_text(path.read_text() + "\n# an edit\n")
+    path.write_text(path.read_text() + "\nedited = True\n")
     assert records.stale(recorded, "toy") == ["src/deeplimits/ledger.py has changed"]
 
 
-def test_a_new_lock_is_noticed(recorded):
-    (recorded / "requirements.lock").write_text("jax==0\n")
+def test_a_new_lock_is_noticed_where_the_library_needs_it(recorded):
+    lock = recorded / "requirements.lock"
+    before = lock.read_text()
+    lock.write_text(before.replace("ruff==", "ruff==0."))
+    assert records.stale(recorded, "toy") == []
+    lock.write_text(re.sub(r"(?m)^jax==", "jax==0.", before))
     assert records.stale(recorded, "toy") == ["requirements.lock has changed"]
 
 

@@ -12,6 +12,7 @@ has changed is run again.
 import argparse
 import ast
 import base64
+import functools
 import hashlib
 import io
 import json
@@ -25,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ import nbformat
 import papermill
 import yaml
 from nbformat import NotebookNode
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 from tqdm import tqdm
@@ -168,17 +171,49 @@ def archives(root: Path, notebook: NotebookNode) -> list[Path]:
 def dependencies(root: Path, name: str) -> list[Path]:
     notebook = read_source(root, name)
     library = sources.with_data(modules(root, notebook).values())
-    lock = root / "requirements.lock"
-    first = [root / "book" / f"{name}.md", *([lock] if lock.is_file() else [])]
+    first = [root / "book" / f"{name}.md", root / "requirements.lock"]
     return [*first, *library, *archives(root, notebook)]
 
 
+@functools.cache
+def required() -> frozenset[str]:
+    """What the library needs, and what that needs, whatever the platform."""
+    found, queue = set[str](), [Requirement(PACKAGE)]
+    while queue:
+        package = queue.pop()
+        name = canonicalize_name(package.name)
+        if (first := name not in found) or package.extras:
+            found.add(name)
+            for need in map(Requirement, _requires(name)):
+                extra = re.search(r"extra == .([\w-]+)", str(need.marker or ""))
+                if extra[1] in package.extras if extra else first:
+                    queue.append(need)
+    return frozenset(found)
+
+
+def _requires(name: str) -> list[str]:
+    try:
+        return requires(name) or []
+    except PackageNotFoundError:  # one of another platform
+        return []
+
+
+def pins(lock: str) -> str:
+    """The lines of the lock that can change a number: versions of what the library
+    needs. Other pins are those of tools."""
+    pinned = re.findall(r"(?m)^([\w.-]+)==([^\s;\\]+)", lock)
+    return repr([pin for pin in pinned if canonicalize_name(pin[0]) in required()])
+
+
 def fingerprint(root: Path, name: str) -> dict[str, str]:
-    """A short hash of each file that the record depends on."""
-    source, *others = dependencies(root, name)
-    found = {source.relative_to(root).as_posix(): source_text(root, name).encode()}
-    found |= {path.relative_to(root).as_posix(): path.read_bytes() for path in others}
-    return {path: sources.digest(data) for path, data in found.items()}
+    """A short hash of what matters of each file that the record depends on."""
+    marks = {path: sources.mark(path) for path in dependencies(root, name)}
+    texts = {
+        root / "book" / f"{name}.md": source_text(root, name),
+        root / "requirements.lock": pins((root / "requirements.lock").read_text()),
+    }
+    marks |= {path: sources.digest(text.encode()) for path, text in texts.items()}
+    return {path.relative_to(root).as_posix(): mark for path, mark in marks.items()}
 
 
 # ------------------------------------------------------------------ is it stale?

@@ -2,12 +2,14 @@
 
 Imports are followed by reading the sources, not by running them: a module counts where
 it is named in an `import`, also inside a function. Data that a module reads stands
-beside it under its name, and counts with it.
+beside it under its name, and counts with it. Comments and docstrings do not count.
 """
 
 import ast
 import functools
 import hashlib
+import io
+import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +21,35 @@ ROOT = Path(__file__).parents[1]
 def digest(data: bytes) -> str:
     """The first 16 digits of a SHA-256: enough to tell versions of a file apart."""
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def runs(text: str) -> str:
+    """What runs of a module's text: no comments, docstrings, blank lines."""
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column].rstrip()
+    strings, docstrings = set[int](), set[int]()
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Constant() | ast.JoinedStr():
+                strings.update(_rows(node))
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef():
+                if ast.get_docstring(node) is not None:
+                    docstrings.update(_rows(node.body[0]))
+    rows = (row for row, line in enumerate(lines) if line.strip() or row in strings)
+    return "\n".join(lines[row] for row in rows if row not in docstrings)
+
+
+def _rows(node: ast.stmt | ast.expr) -> range:
+    return range(node.lineno - 1, node.end_lineno or node.lineno)
+
+
+def mark(path: Path) -> str:
+    """A short hash of a file; of Python, of what runs."""
+    data = path.read_bytes()
+    return digest(runs(data.decode()).encode() if path.suffix == ".py" else data)
 
 
 def imports(tree: ast.AST, package: str) -> Iterator[str]:
@@ -78,7 +109,7 @@ def with_data(paths: Iterable[Path]) -> list[Path]:
 def code_hash(module: str, root: Path = ROOT) -> str:
     """One hash for a module and all that it leads to, whatever commit they are of."""
     files = with_data(closure([module], root).values())
-    hashes = {p.relative_to(root).as_posix(): digest(p.read_bytes()) for p in files}
+    hashes = {p.relative_to(root).as_posix(): mark(p) for p in files}
     return digest(repr(sorted(hashes.items())).encode())
 
 
