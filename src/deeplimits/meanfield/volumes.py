@@ -310,13 +310,14 @@ def _strip(
         edges = here, *edges[1:]
 
     def change(g, faces):
-        """What a step of Euler's scheme adds, and how much flows out."""
-        total, out = jnp.zeros_like(g), jnp.zeros((), g.dtype)
+        """What a step of Euler's scheme adds, and what flows out of each wall's cells:
+        their sum would be a kernel of its own in every step."""
+        total, walls = jnp.zeros_like(g), []
         for axis, (a, dx) in enumerate(zip(faces, widths, strict=True)):
             F = _flux(g, a, axis, order, spread) * (dt / dx)
             total = total + _cut(F, axis, 0, -1) - _cut(F, axis, 1, None)
-            out = out + _cut(F, axis, -1, None).sum() - _cut(F, axis, 0, 1).sum()
-        return total, out
+            walls += [_cut(F, axis, -1, None), -_cut(F, axis, 0, 1)]
+        return total, jnp.concatenate([wall.ravel() for wall in walls])
 
     def stage(n, carry, faces):
         # one at a time: XLA would compute the first again for each use in the second
@@ -334,10 +335,10 @@ def _strip(
         carry = jax.lax.fori_loop(0, order * steps, stages, carry)
         return carry, carry[1] if keep else None
 
-    start = g, g, jnp.zeros((), g.dtype)
+    start = g, g, jnp.zeros(2 * sum(g.size // n for n in g.shape), g.dtype)
     (_, end, lost), history = jax.lax.scan(piece, start, (weight, bias))
     volume = math.prod(widths)
-    lost = over_strips(jax.lax.psum, lost) * volume
+    lost = over_strips(jax.lax.psum, lost.sum()) * volume
     defect = over_strips(jax.lax.psum, end.sum() - g.sum()) * volume + lost
     if history is not None:
         history = jnp.concatenate([g[None], history])
