@@ -11,13 +11,13 @@ r"""Transport of least energy, and training that pays for it.
 In float64: `jax.config.update("jax_enable_x64", True)` comes first.
 """
 
+from ..control.problem import half_square
 from .dynamic import Dynamic, benamou_brenier
 from .idealised import Lines, ordered_lines, straight_lines
 from .kinetic import Kinetic, kinetic_energy
 from .networks import (
     HiddenLayer,
     KineticProblem,
-    half_square,
     hidden_start,
     widened,
 )
