@@ -106,10 +106,11 @@ def benamou_brenier(
     `lengths`; time has so many `steps`. For positive densities on the line the value
     approaches $W_2^2$ of the laws with constant density in each cell at second order in
     both spacings. $\sigma$ = `sigma` is the step of the dual: it changes how many
-    iterations are needed, not the limit, and how far the value still is from it at a
-    given residual. The result does not depend on the unit of length. The solver looks
-    at its residual every ten iterations, and from 200 on after a twentieth more. It
-    runs on the host's call: not inside `jax.jit`, and without derivatives.
+    iterations are needed, not the limit; between bells and between smooth positive laws
+    on 32 cells 0.1 and 10 needed up to ten times as many as 1. The result does not
+    depend on the unit of length. The solver looks at its residual every ten iterations,
+    and later after a twentieth more than there were. It cannot be called inside
+    `jax.jit`, and gives no derivatives.
 
     Raises `ValueError` for laws that are not on one grid, of two cells a side or more,
     for masses that are negative or do not sum to 1, for `lengths` outside
