@@ -113,21 +113,15 @@ def benamou_brenier(
     `jax.jit`, and gives no derivatives.
 
     Raises `ValueError` for laws that are not on one grid, of two cells a side or more,
-    for masses that are negative or do not sum to 1, for `lengths` outside
+    masses that are negative or do not sum to 1, `lengths` outside
     $[10^{-100}, 10^{100}]$ ($10^{\pm 10}$ in float32), fewer than two `steps`, no
-    iteration, and a `sigma` or `tolerance` that is not positive in the precision of the
-    masses.
+    iteration, and a `sigma` or `tolerance` that is not positive in their precision.
     """
     first, last = _laws(mu, nu)
     sides = _sides(lengths, first)
     require_whole(2, steps=steps)
     require_whole(max_iterations=max_iterations)
-    limits = jnp.stack(
-        [
-            as_scalar(name, value, first.dtype, within="(0, inf)")
-            for name, value in (("sigma", sigma), ("tolerance", tolerance))
-        ]
-    )
+    limits = _positive(first.dtype, sigma=sigma, tolerance=tolerance)
     most = min(max_iterations, MOST)
     # Inside, the longest side is 1, and so is the mean density.
     unit = float(sides.max())
@@ -162,6 +156,11 @@ def _laws(mu: Any, nu: Any) -> tuple[Array, Array]:
     found = [np.asarray(each, float) for each in masses]
     first, last = (jnp.asarray(each / each.sum(), dtype) for each in found)
     return first, last
+
+
+def _positive(dtype: Any, **values: Any) -> Array:
+    named = values.items()
+    return jnp.stack([as_scalar(*each, dtype, within="(0, inf)") for each in named])
 
 
 def _sides(lengths: Any, like: Array) -> np.ndarray:
