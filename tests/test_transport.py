@@ -555,7 +555,7 @@ def test_the_adjoint_of_a_kinetic_problem_is_its_gradient():
 
     plain = control.ControlProblem(
         x, y, w / w.sum(), decay=0.1, duration=1.7, running=tracking,
-        field=control.of_block, loss=transport.half_square,
+        field=control.of_block, loss=control.half_square,
     )  # fmt: skip
 
     @jax.jit

@@ -79,7 +79,8 @@ class ControlProblem(eqx.Module):
     and the control of one layer, `loss(x, y)` and `running(t, x, y)` one point and its
     label, and give one number. Raises `ValueError` for data that are not finite or do
     not fit, for weights that are negative or do not sum to 1, for $\lambda < 0$ and
-    $T \le 0$, and where it is used with a control of another precision.
+    $T \le 0$, and where it is used with a control of another precision. States that
+    overflow make the value infinite or NaN, without an error, here and in kin.
     """
 
     inputs: Float[Array, "points d"]

@@ -11,7 +11,6 @@ r"""Transport of least energy, and training that pays for it.
 In float64: `jax.config.update("jax_enable_x64", True)` comes first.
 """
 
-from ..control.problem import half_square
 from .dynamic import Dynamic, benamou_brenier
 from .idealised import Lines, ordered_lines, straight_lines
 from .kinetic import Kinetic, kinetic_energy
@@ -35,7 +34,6 @@ __all__ = [
     "bures",
     "bures_geodesic",
     "bures_map",
-    "half_square",
     "hidden_start",
     "kinetic_energy",
     "kinetic_prox",

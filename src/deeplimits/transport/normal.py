@@ -51,7 +51,7 @@ def _slope_of_gap(primals, tangents):
     value = jnp.sum((first - second) ** 2)
     identity = jnp.eye(len(first), dtype=first.dtype)
     pairs = zip(maps, tangents, strict=True)
-    return value, sum(jnp.sum((identity - M) * d) for M, d in pairs)
+    return value, jnp.stack([jnp.sum((identity - M) * d) for M, d in pairs]).sum()
 
 
 def bures_geodesic(
@@ -64,7 +64,7 @@ def bures_geodesic(
        R_t = (1 - t) R + t S'. $$
 
     $W_2(\mu_s, \mu_t) = |t - s|\, W_2(\mu, \nu)$. Raises `ValueError` for a time
-    outside $[0, 1]$, and as `bures` does.
+    outside $[0, 1]$, and as `bures` does. Derivatives want simple eigenvalues.
     """
     require_within("[0, 1]", time=time)
     first, second = _roots(mu, nu)
@@ -81,7 +81,7 @@ def bures_map(mu: Gaussian, nu: Gaussian) -> Affine:
        M = A^{-1/2} (A^{1/2} B A^{1/2})^{1/2} A^{-1/2}. $$
 
     Raises `ValueError` where $A$, the covariance of $\mu$, is singular, and as `bures`
-    does.
+    does. Derivatives want simple eigenvalues.
     """
     first, second = _roots(mu, nu)
     if not holds(_regular, mu.covariance):
