@@ -1258,6 +1258,24 @@ TABLE = {
                 },
                 few=True,
             ),
+            **{
+                f"staggered.{name}": Call(
+                    function,
+                    {"density": Numbers(GRAPH[:, 0], ("square", "fluxes"), nan=NAN)}
+                    | {other: Numbers(GRAPH[:, 0], nan=NAN)}
+                    | {"gamma": POSITIVE},
+                )
+                for name, function, other in (
+                    ("kinetic_root", transport.kinetic_root, "square"),
+                    (
+                        "kinetic_prox",
+                        lambda density, fluxes, gamma: transport.kinetic_prox(
+                            density, (fluxes,), gamma
+                        ),
+                        "fluxes",
+                    ),
+                )
+            },
             "idealised.straight_lines": Call(
                 transport.straight_lines,
                 {"inputs": Numbers(GRAPH, ("labels",)), "labels": Numbers(GRAPH / 2)}
@@ -1742,6 +1760,7 @@ EXCEPT = {
     "measures.entropic.Entropic": "a record",
     "measures.laws.AbstractMeasure": "has no call of its own",
     "measures.laws.as_masses": "what the laws and `transport` refuse masses with",
+    "measures.laws.as_shares": "the same, where there may be none",
     "measures.laws.Empirical.push_forward": "takes a callable",
     "measures.laws.Gaussian.push_forward": "takes a callable",
     "measures.laws.Histogram.push_forward": "takes a callable",
@@ -1756,16 +1775,19 @@ EXCEPT = {
     "training.only_layers": "takes a model",
     "training.split_trainable": "takes a model",
     "transport.kinetic.Kinetic": "a record",
-    "transport.staggered": "takes fields that `benamou_brenier` has checked",
+    **{
+        f"transport.staggered.{name}": "takes fields that `benamou_brenier` has checked"
+        for name in ("Staggered", "apart", "cosines")
+    },
     "transport.dynamic.Dynamic": "a record",
     "transport.idealised.Lines": "a record",
-    "transport.networks.half_square": "a loss, of one point",
-    "transport.networks.KineticProblem.value": "takes a control",
-    "transport.networks.KineticProblem.pontryagin": "takes a control",
+    "transport.networks.KineticProblem.rate": "a cost, of one point",
     "transport.networks.KineticProblem.hamiltonian": "takes a control",
     "variational.descent": "descends on what solvers make of problems they checked",
     "control.problem.gain": "a field, of one point",
     "control.problem.of_block": "a field, of one point",
+    "control.problem.half_square": "a loss, of one point",
+    "control.problem.ControlProblem.rate": "a cost, of one point",
     "control.problem.Pontryagin": "a record",
     "control.problem.hamiltonian_slopes": "takes a control",
     "control.problem.size_in_l2": "takes a control",

@@ -570,13 +570,14 @@ X = np.array([[1.0], [2.0]])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"decay": -0.1}, "decay must be no less than 0"),
-        ({"duration": 0.0}, "duration must be positive"),
+        ({"decay": -0.1}, "decay must lie in"),
+        ({"duration": 0.0}, "duration must lie in"),
         ({"labels": X[:1]}, "labels must have shape"),
         ({"inputs": X * np.nan}, "inputs holds NaN"),
-        ({"weights": np.array([0.5, 0.6])}, "weights must be no less than 0 and sum"),
-        ({"weights": np.array([1.5, -0.5])}, "weights must be no less than 0 and sum"),
+        ({"weights": np.array([0.5, 0.6])}, "weights must sum to 1"),
+        ({"weights": np.array([1.5, -0.5])}, "weights must not be negative"),
         ({"labels": np.ones((2, 3))}, "labels must be as wide as the inputs"),
+        ({"inputs": X.astype("float32"), "decay": 1e300}, "decay must lie in"),
         ({"loss": lambda x, y: (x - y) ** 2}, "loss must give one number a point"),
         ({"running": lambda t, x, y: x}, "running must give one number a point"),
         ({"lr": 1.0}, "unknown setting"),

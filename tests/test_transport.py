@@ -11,8 +11,10 @@ from conftest import TOLERANCE
 from scipy import optimize, stats
 
 from deeplimits import control, transport
+from deeplimits.control.problem import hamiltonian_slopes
 from deeplimits.measures import Gaussian, Histogram, wasserstein
 from deeplimits.statistics import loglog_slope
+from deeplimits.transport.dynamic import EVERY, LOOKS, MOST
 from deeplimits.transport.staggered import cosines
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)
@@ -127,6 +129,35 @@ def test_the_optimal_map_carries_one_law_to_the_other_along_the_geodesic():
     np.testing.assert_allclose(transport.bures(a, b) ** 2, cost, rtol=1e-10)
 
 
+@jax.jit
+def slopes_of_bures(mean, covariance, other):
+    def squared(mean, covariance, other):
+        law = Gaussian(mean, covariance)
+        return transport.bures(law, Gaussian(jnp.zeros(len(mean)), other)) ** 2
+
+    return jax.grad(squared, argnums=(0, 1, 2))(mean, covariance, other)
+
+
+def test_the_slope_of_bures_is_the_map_also_where_eigenvalues_repeat():
+    mean, eye = np.array([1.0, 0, -2]), np.eye(3)
+    for A, B in (
+        (eye, 4 * eye),
+        (np.diag([2.0, 2, 1]), np.diag([3.0, 1, 1])),
+        (np.asarray(normal(1).covariance), np.asarray(normal(2).covariance)),
+    ):
+        along, *slopes = slopes_of_bures(mean, A, B)
+        np.testing.assert_allclose(along, 2 * mean, rtol=1e-12)
+        laws = Gaussian(mean, A), Gaussian(mean * 0, B)
+        for slope, pair in zip(slopes, (laws, laws[::-1]), strict=True):
+            matrix = np.asarray(transport.bures_map(*pair).matrix)
+            np.testing.assert_allclose(slope, eye - matrix, atol=1e-11)
+    # the distance has a kink at 0, and its square none
+    still = slopes_of_bures(0 * mean, eye, eye)
+    assert not any(np.asarray(each).any() for each in still)
+    flat = slopes_of_bures(0 * mean, np.diag([1.0, 1, 0]), eye)[1]
+    assert not np.isfinite(flat).all()
+
+
 # ------------------------------------------------------------ the proximal map, grids
 
 
@@ -179,6 +210,27 @@ def test_the_proximal_map_is_a_minimiser():
         else:
             value = cost(np.r_[np.log(rho), m])
             assert value < least.fun + 1e-9
+
+
+def test_slopes_of_the_cubic_root_are_finite_and_true():
+    """Against differences; at rest and on the edge, too, where they are one-sided."""
+    slope_of = jax.jit(jax.jacfwd(transport.kinetic_prox, argnums=(0, 1, 2)))
+
+    def slopes(r, q, gamma=0.7):
+        return jax.tree.leaves(slope_of(jnp.asarray(r), (jnp.asarray(q),), gamma))
+
+    for r, q in ((1.0, 0.0), (-0.3, 1.2), (2.0, -0.4), (-1.0, 0.1)):
+        by_differences = []
+        for each in np.eye(3):
+            ends = [np.array([r, q, 0.7]) + s * 1e-6 * each for s in (1, -1)]
+            high, low = (prox_of(jnp.asarray(a), (jnp.asarray(b),), c)
+                         for a, b, c in ends)  # fmt: skip
+            rises = [float(h - k) / 2e-6 for h, k in zip(high, low, strict=True)]
+            by_differences.append(rises)
+        expected = np.array(by_differences).T.ravel()
+        np.testing.assert_allclose(slopes(r, q), expected, atol=1e-8)
+    for r, q in ((0.0, 0.0), (-0.7, 1.4)):
+        assert not np.any(slopes(r, q))
 
 
 def grid(shape=(4, 5), steps=3, seed=0):
@@ -284,6 +336,11 @@ def test_a_translation_costs_the_square_of_its_length(moved):
     assert found.centred_density.min() >= 0
     assert found.negative > 0
     assert found.feasible_value == np.inf
+    # empty cells alone do not make it infinite: where nothing moves it is 0
+    corner = np.array([0.5, 0.5, 0.0, 0.0])
+    still = transport.benamou_brenier(corner, corner, steps=2)
+    assert still.negative == 0.5
+    assert still.feasible_value == 0
 
 
 def test_mass_is_conserved_and_the_ends_are_given(moved):
@@ -335,6 +392,30 @@ def test_the_unit_of_length_does_not_matter(moved):
     np.testing.assert_allclose(scaled.value, 400 * found.value, rtol=1e-12)
     np.testing.assert_allclose(20 * scaled.density, found.density, rtol=1e-9)
     np.testing.assert_allclose(scaled.fluxes[0], found.fluxes[0], atol=1e-12)
+
+
+def test_when_it_looks_does_not_depend_on_how_long_it_may_run(moved):
+    mu, nu, _, found = moved
+    longer = transport.benamou_brenier(mu, nu, steps=16, max_iterations=10**30)
+    assert longer.iterations == found.iterations
+    np.testing.assert_array_equal(longer.seen, found.seen)
+    looks, count = 0, 0
+    while count < MOST:
+        looks, count = looks + 1, count + max(EVERY, count // 20)
+    assert looks <= LOOKS
+
+
+def test_a_box_too_thin_for_its_digits_is_not_solved():
+    x = (np.arange(4) + 0.5) / 4
+    one, other = (np.exp(-((x - c) ** 2) / 0.05) for c in (0.3, 0.7))
+    mu, nu = np.outer(one, other), np.outer(other, one)
+    mu, nu = mu / mu.sum(), nu / nu.sum()
+    options = {"steps": 8, "tolerance": 1e-2}
+    for side, flags in ((1e-3, ()), (1e-8, ("mass not conserved",))):
+        found = transport.benamou_brenier(mu, nu, lengths=(1.0, side), **options)
+        assert found.flags == flags
+        assert found.solved == (not flags)
+        assert (found.defect > 1e-3) == bool(flags)
 
 
 def test_equal_laws_stay_where_they_are():
@@ -440,6 +521,22 @@ def test_one_layer_attains_the_infimum_where_its_field_can():
     np.testing.assert_allclose(found.theta, [-2 / 1.2], rtol=1e-8)
 
 
+def test_lines_of_a_huge_penalty_stand_still():
+    """The ratio of penalty and time may be beyond all numbers."""
+    x, y = np.array([0.1, 0.1, 1.0]), np.array([0.0, 0.3, 3.0])
+    law, mass = (x, y, np.array([0.3, 0.3, 0.4])), np.array([0.3, 0.3, 0.4])
+    unmoved = mass @ (x - y) ** 2 / 2
+    for scales in ({"decay": 1e17}, {"decay": 1e40}, {"decay": 1e308, "duration": 0.1}):
+        for lines in (transport.straight_lines, transport.ordered_lines):
+            found = lines(*law, **scales)
+            np.testing.assert_allclose(found.value, unmoved, rtol=1e-12)
+            np.testing.assert_allclose(found.ends[:, 0], x, rtol=1e-12)
+    quick = transport.straight_lines(*law, decay=1e-300)
+    np.testing.assert_allclose(quick.ends[:, 0], y, atol=1e-15)
+    compiled = jax.jit(lambda lam: transport.straight_lines(*law, decay=lam).value)
+    np.testing.assert_allclose(compiled(0.5), mass @ (x - y) ** 2 / 6, rtol=1e-12)
+
+
 # --------------------------------------------------------- networks that pay for it
 
 
@@ -458,7 +555,7 @@ def test_the_adjoint_of_a_kinetic_problem_is_its_gradient():
 
     plain = control.ControlProblem(
         x, y, w / w.sum(), decay=0.1, duration=1.7, running=tracking,
-        field=control.of_block, loss=transport.half_square,
+        field=control.of_block, loss=control.half_square,
     )  # fmt: skip
 
     @jax.jit
@@ -488,6 +585,59 @@ def test_a_sweep_solves_a_kinetic_problem_as_descent_does():
     dearer = problem.but(kinetic=1.0)
     assert isinstance(dearer, transport.KineticProblem)
     assert dearer.kinetic == 1
+
+
+def test_a_kinetic_problem_counts_its_energy_everywhere():
+    """On a grid of densities, in the losses of single points, in extended MSA."""
+    problem = transport.KineticProblem(
+        *control.bumps(8), kinetic=0.5, decay=0.1, field=control.gain
+    )
+    form = control.DensityForm(problem, np.linspace(-4, 4, 81))
+
+    @jax.jit
+    def found(theta):
+        value, slopes = jax.value_and_grad(lambda theta: form.value(theta))(theta)
+        at, h = form.pontryagin(theta), form.step(theta)
+        by_hand = h * hamiltonian_slopes(form, at, theta)
+        exact, losses = problem.value(theta), problem.losses(theta)
+        rest = exact - problem.effort(theta)
+        return value, slopes, at.value, by_hand, exact, losses, rest
+
+    theta = jnp.linspace(1.2, 0.5, 5)
+    value, slopes, same, by_hand, exact, losses, rest = found(theta)
+    np.testing.assert_allclose(value, exact, rtol=1e-4)
+    np.testing.assert_allclose(same, value, rtol=1e-13)
+    np.testing.assert_allclose(by_hand, slopes, atol=1e-12)
+    np.testing.assert_allclose(problem.weights @ losses, rest, rtol=1e-13)
+    best = control.extended_msa(problem, jnp.ones(2), rho=0.5, max_sweeps=30)
+    assert best.solved
+
+
+def drift(x, theta):
+    return theta * jnp.ones_like(x)
+
+
+def test_sampling_constants_of_a_kinetic_drift_by_hand():
+    r"""All points move by $a = \int\theta$ at a constant speed: with the mean $m$ and
+    the variance of $g = x - y$, $a = -m/(1 + \lambda/T)$."""
+    x = np.random.default_rng(4).normal(size=(9, 1))
+    problem = transport.KineticProblem(x, x * 0, kinetic=0.6, duration=1.5, field=drift)
+    m, variance = x.mean(), x.var()
+    found = control.direct(problem, jnp.ones(2))
+    a = -m / (1 + 0.4)
+    np.testing.assert_allclose(found.theta, a / 1.5, rtol=1e-7)
+    constants = control.sampling_constants(problem, found.theta)
+    np.testing.assert_allclose(constants.bias, -variance / 1.4 / 2, rtol=1e-7)
+    costs = (x[:, 0] + a) ** 2 / 2 + 0.2 * a**2
+    np.testing.assert_allclose(constants.value, costs.std(), rtol=1e-7)
+
+
+def test_what_overflows_is_no_number_for_either_problem():
+    law = np.full((2, 1), 1e200), np.zeros((2, 1))
+    plain = control.ControlProblem(*law, decay=0.0, field=drift)
+    kinetic = transport.KineticProblem(*law, kinetic=1.0, field=drift)
+    for problem in (plain, kinetic):
+        assert not np.isfinite(problem.value(jnp.full(2, 1e308)))
 
 
 def test_a_wide_network_comes_near_the_closed_form_from_a_narrow_one():
@@ -531,6 +681,7 @@ def test_widening_changes_no_field():
         ({"nu": np.array([-0.5, 0.5, 0.5, 0.5])}, "nu must not be negative"),
         ({"lengths": (1.0, 1.0)}, "lengths must have shape"),
         ({"lengths": -1.0}, "lengths must lie"),
+        ({"lengths": 1e155}, "lengths must lie"),
         ({"steps": 1}, "steps must be"),
         ({"sigma": 0.0}, "sigma must lie"),
     ],
@@ -540,6 +691,9 @@ def test_benamou_brenier_says_what_is_wrong(changed, message):
     given = {"mu": np.full(4, 0.25), "nu": np.full(4, 0.25)}
     with pytest.raises(ValueError, match=message):
         transport.benamou_brenier(**given | changed)
+
+
+LAYERS = transport.hidden_start(1, 3, key=jr.key(0), dtype="float32")
 
 
 @pytest.mark.usefixtures("as_in_use")
@@ -557,5 +711,18 @@ def test_the_others_say_what_is_wrong():
         transport.ordered_lines(np.ones((3, 2)), np.ones((3, 2)), decay=1.0)
     with pytest.raises(ValueError, match="decay must lie"):
         transport.straight_lines(np.ones(3), np.ones(3), decay=0.0)
+    with pytest.raises(ValueError, match="gamma must lie"):
+        transport.kinetic_root(np.ones(2), np.ones(2), -1.0)
+    with pytest.raises(ValueError, match="square must have shape"):
+        transport.kinetic_root(np.ones(2), np.ones(3), 1.0)
+    assert transport.kinetic_root([1, -1], [0, -2], 1).tolist() == [1, 0]
+    for block in ("layers", jax.tree.map(lambda z: z[0], LAYERS)):
+        with pytest.raises(ValueError, match="block must be a HiddenLayer"):
+            transport.widened(block, 4, key=jr.key(1))
+    plane, line = np.ones((3, 2), "float32"), np.ones((3, 1), "float32")
+    with pytest.raises(ValueError, match="labels must be as wide"):
+        transport.KineticProblem(plane, line, kinetic=1.0)
+    with pytest.raises(ValueError, match=r"kinetic must lie in .* in float32"):
+        transport.KineticProblem(line, line, kinetic=1e300)
     with pytest.raises(ValueError, match="at least 3"):
-        transport.widened(transport.hidden_start(1, 3, key=jr.key(0)), 2, key=jr.key(1))
+        transport.widened(LAYERS, 2, key=jr.key(1))

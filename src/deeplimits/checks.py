@@ -66,6 +66,22 @@ def as_number(name: str, value: Any) -> float:
         raise ValueError(f"{name} must be a real number: got {value!r}.") from error
 
 
+def as_scalar(name: str, value: Any, dtype: Any, *, within: str) -> Any:
+    """One number as a JAX array of that precision, in which it lies in the interval."""
+    import jax.numpy as jnp
+
+    with np.errstate(over="ignore"):  # what is too large is refused below
+        array = as_real(name, value, jnp.asarray).astype(dtype)
+    require_shape(name, array, ())
+    try:
+        require_within(within, **{name: array})
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must lie in {within} in {array.dtype}: got {value}."
+        ) from error
+    return array
+
+
 def require_sizes(**shapes: Any) -> None:
     """Raise `ValueError` for a shape that is not made of positive whole numbers."""
     for name, shape in shapes.items():

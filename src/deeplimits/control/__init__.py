@@ -23,7 +23,7 @@ from .linear import (
     riccati,
     shared_bias,
 )
-from .problem import ControlProblem, Pontryagin, gain, of_block
+from .problem import ControlProblem, Pontryagin, gain, half_square, of_block
 from .reversal import (
     Reversal,
     least_reversal,
@@ -50,6 +50,7 @@ __all__ = [
     "extended_msa",
     "gain",
     "gramian",
+    "half_square",
     "least_energy",
     "least_reversal",
     "of_block",

@@ -102,10 +102,10 @@ class DensityForm(eqx.Module):
 
         def back(psi, place):
             t, node = place
-            moved = self._transported(psi, node, h)
-            if problem.running is not None:
-                rate = jax.vmap(problem.running, (None, 0, None))
-                moved += h * jax.vmap(lambda y: rate(t, x, y))(self.classes)
+            v = self._field(self.grid, node)[:, None]
+            rate = jax.vmap(problem.rate, (None, 0, None, 0))
+            paid = jax.vmap(lambda y: rate(t, x, y, v))(self.classes)
+            moved = self._transported(psi, node, h) + h * paid
             return moved, moved
 
         times = h * jnp.arange(len(jax.tree.leaves(theta)[0]), dtype=x.dtype)

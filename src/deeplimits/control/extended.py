@@ -14,7 +14,6 @@ from .problem import (
     depth_of,
     hamiltonian_slopes,
     size_in_l2,
-    squares,
 )
 from .solvers import Solution, started
 
@@ -124,8 +123,7 @@ def _augmented(problem, parts, old, flat, penalties):
     def energy(flat):
         theta = unravel(flat)
         new_moves, new_pulled = both(theta)
-        energy = weights @ jnp.sum(p * new_moves, axis=1)
-        energy += problem.decay * squares(theta)
+        energy = problem.hamiltonian(x, weights, p, theta)
         gaps = (new_moves - moves) ** 2, (new_pulled - pulled) ** 2
         far = [weights @ jnp.sum(gap, axis=1) for gap in gaps]
         return energy + penalties @ jnp.stack(far) / 2

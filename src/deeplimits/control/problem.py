@@ -24,14 +24,14 @@ from jaxtyping import Array, Float, PyTree
 
 from ..checks import (
     as_floats,
-    as_real,
-    holds,
+    as_scalar,
     require_finite,
     require_floats,
     require_known,
     require_shape,
 )
-from ..variational.functional import square
+from ..measures.laws import as_shares
+from ..variational.functional import require_alike, square
 
 # what it takes: the layers on the leading axis, in one array or in a stacked block
 Control = PyTree
@@ -51,6 +51,11 @@ def of_block(x: Float[Array, " d"], block: Any) -> Float[Array, " d"]:
     r"""The field of a block, for controls that are stacked blocks: with `OneLayer`,
     $\sigma(w x + b)$."""
     return block(x)
+
+
+def half_square(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+    r"""$\ell(x, y) = \frac12 |x - y|^2$."""
+    return square(x, y) / 2
 
 
 class Pontryagin(NamedTuple):
@@ -74,7 +79,8 @@ class ControlProblem(eqx.Module):
     and the control of one layer, `loss(x, y)` and `running(t, x, y)` one point and its
     label, and give one number. Raises `ValueError` for data that are not finite or do
     not fit, for weights that are negative or do not sum to 1, for $\lambda < 0$ and
-    $T \le 0$, and where it is used with a control of another precision.
+    $T \le 0$, and where it is used with a control of another precision. States that
+    overflow make the value infinite or NaN, without an error, here and in kin.
     """
 
     inputs: Float[Array, "points d"]
@@ -105,11 +111,11 @@ class ControlProblem(eqx.Module):
         require_finite("inputs", x)
         require_finite("labels", y)
         self.inputs, self.labels = x, y
-        self.weights = _shares(weights, x)
-        self.decay = _number("decay", decay, x.dtype, strictly=False)
-        self.duration = _number("duration", duration, x.dtype, strictly=True)
+        self.weights = as_shares(weights, x)
+        self.decay = as_scalar("decay", decay, x.dtype, within="[0, inf)")
+        self.duration = as_scalar("duration", duration, x.dtype, within="(0, inf)")
         self.field, self.loss, self.running = field, loss, running
-        if loss is square and y.shape[1] != x.shape[1]:
+        if loss in (square, half_square) and y.shape[1] != x.shape[1]:
             raise ValueError(
                 "labels must be as wide as the inputs, unless a loss says how they "
                 f"compare: got {y.shape} and {x.shape}."
@@ -129,12 +135,7 @@ class ControlProblem(eqx.Module):
     def step(self, theta: Control) -> Float[Array, ""]:
         """The step $h = T/n$ of so many layers as the control has."""
         depth = depth_of(theta)
-        types = {leaf.dtype.name for leaf in jax.tree.leaves(theta)}
-        if types != {self.inputs.dtype.name}:
-            raise ValueError(
-                f"data and weights must have one precision: got {self.inputs.dtype} "
-                f"and {', '.join(sorted(types))}."
-            )
+        require_alike(self, theta)
         return self.duration / depth
 
     def states(self, theta: Control) -> Float[Array, "times points d"]:
@@ -148,6 +149,17 @@ class ControlProblem(eqx.Module):
         _, kept = jax.lax.scan(layer, self.inputs, theta)
         return jnp.concatenate([self.inputs[None], kept])
 
+    def rate(
+        self,
+        t: Float[Array, ""],
+        x: Float[Array, " d"],
+        y: Float[Array, " outputs"],
+        v: Float[Array, " d"],
+    ) -> Float[Array, ""]:
+        r"""What a point at $x$ with the velocity $v$ pays a unit of time: the running
+        cost $r(t, x, y)$, whatever $v$."""
+        return jnp.zeros((), x.dtype) if self.running is None else self.running(t, x, y)
+
     def losses(self, theta: Control) -> Float[Array, " points"]:
         r"""What each point costs, $\ell(x_n, y)$ and its share of the running cost: the
         value is their mean and the cost of the control."""
@@ -155,10 +167,9 @@ class ControlProblem(eqx.Module):
 
     def _losses(self, path: Array, h: Array) -> Array:
         each = jax.vmap(self.loss)(path[-1], self.labels)
-        if self.running is None:
-            return each
-        rates = jax.vmap(jax.vmap(self.running, (None, 0, 0)), (0, 0, None))
-        return each + h * rates(_times(path[:-1], h), path[:-1], self.labels).sum(0)
+        rates = jax.vmap(jax.vmap(self.rate, (None, 0, 0, 0)), (0, 0, None, 0))
+        times, moves = _times(path[:-1], h), jnp.diff(path, axis=0) / h
+        return each + h * rates(times, path[:-1], self.labels, moves).sum(0)
 
     def effort(self, theta: Control) -> Float[Array, ""]:
         r"""The cost of the control, $\lambda h \sum_k |\theta_k|^2$."""
@@ -173,19 +184,22 @@ class ControlProblem(eqx.Module):
         $p_n = \nabla \ell(x_n, y)$,
 
         $$ p_k = p_{k+1} + h\, \partial_x f(x_k, \theta_k)^\top p_{k+1}
-           + h\, \partial_x r(t_k, x_k, y). $$
+           + h\, \partial_x r(t_k, x_k, y), $$
+
+        with all of `rate` for $r$ where it depends on the velocity $f(x, \theta_k)$.
         """
         path, h = self.states(theta), self.step(theta)
         last = jax.vmap(jax.grad(self.loss))(path[-1], self.labels)
 
         def back(following, place):
             x, t, node = place
-            _, pull = jax.vjp(lambda x: x + h * _moves(self.field, x, node), x)
-            (p,) = pull(following)
-            if self.running is not None:
-                slopes = jax.vmap(jax.grad(self.running, 1), (None, 0, 0))
-                p = p + h * slopes(t, x, self.labels)
-            return p, following
+
+            def left(x):  # what is yet to pay, to first order
+                v = _moves(self.field, x, node)
+                rates = jax.vmap(self.rate, (None, 0, 0, 0))(t, x, self.labels, v)
+                return jnp.vdot(following, x + h * v) + h * jnp.sum(rates)
+
+            return jax.grad(left)(x), following
 
         places = path[:-1], _times(path[:-1], h), theta
         _, costates = jax.lax.scan(back, last, places, reverse=True)
@@ -264,31 +278,3 @@ def _require_number(name: str, cost: Callable, *arguments: Array) -> None:
 
 def _times(path: Array, h: Array) -> Array:
     return h * jnp.arange(len(path), dtype=path.dtype)
-
-
-def _number(name: str, value: Any, dtype: Any, *, strictly: bool) -> Array:
-    array = as_real(name, value, jnp.asarray).astype(dtype)
-    require_shape(name, array, ())
-
-    def allowed(a):
-        return np.isfinite(a) and (a > 0 if strictly else a >= 0)
-
-    if not holds(allowed, array):
-        raise ValueError(
-            f"{name} must be {'positive' if strictly else 'no less than 0'} and "
-            f"finite: got {value}."
-        )
-    return array
-
-
-def _shares(weights: Any, x: Array) -> Array:
-    if weights is None:
-        return jnp.full(len(x), 1 / len(x), x.dtype)
-    w = as_floats("weights", weights, shape=(len(x),)).astype(x.dtype)
-    slack = float(jnp.finfo(x.dtype).eps) ** 0.5
-    if not holds(lambda w: (w >= 0).all() and abs(w.sum() - 1) <= slack, w):
-        raise ValueError(
-            "weights must be no less than 0 and sum to 1: got a sum of "
-            f"{np.asarray(w).sum():g}."
-        )
-    return w

@@ -66,18 +66,12 @@ class Empirical(AbstractMeasure):
         require_shape("points", rows, (None, None))
         self.points = rows
         require_finite("points", self.points)
-        self.weights = None
-        if weights is not None:
-            masses = as_masses("weights", weights, self.points.shape[:1])
-            self.weights = masses.astype(self.points.dtype)
+        self.weights = None if weights is None else as_shares(weights, rows)
 
     @property
     def masses(self) -> Float[Array, " N"]:
         """The weights, also where they are equal."""
-        if self.weights is not None:
-            return self.weights
-        count = self.points.shape[0]
-        return jnp.full(count, 1 / count, self.points.dtype)
+        return as_shares(None, self.points) if self.weights is None else self.weights
 
     @property
     def mean(self) -> Float[Array, " d"]:
@@ -231,6 +225,14 @@ def as_masses(name: str, values: Any, shape: tuple[int | None, ...]) -> Array:
         total = np.asarray(masses).sum(dtype=float)
         raise ValueError(f"{name} must sum to 1: got {total:.9g}.")
     return masses
+
+
+def as_shares(weights: Any, points: Array) -> Float[Array, " points"]:
+    """The weights of so many points, in their precision: equal ones for None, and else
+    with the errors of `as_masses`."""
+    if weights is None:
+        return jnp.full(len(points), 1 / len(points), points.dtype)
+    return as_masses("weights", weights, points.shape[:1]).astype(points.dtype)
 
 
 def _semi_definite(matrix: np.ndarray) -> bool:

@@ -17,7 +17,6 @@ from .kinetic import Kinetic, kinetic_energy
 from .networks import (
     HiddenLayer,
     KineticProblem,
-    half_square,
     hidden_start,
     widened,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "bures",
     "bures_geodesic",
     "bures_map",
-    "half_square",
     "hidden_start",
     "kinetic_energy",
     "kinetic_prox",

@@ -19,11 +19,11 @@ from scipy import optimize
 
 from ..checks import (
     as_floats,
+    as_scalar,
     require_finite,
     require_shape,
-    require_within,
 )
-from ..measures.laws import as_masses
+from ..measures.laws import as_shares
 
 
 class Lines(NamedTuple):
@@ -55,12 +55,11 @@ def straight_lines(
     where the lines do not cross. `decay` is $\lambda$ and `duration` $T$. Points on the
     line may be `(points,)`. Raises `ValueError` for inputs and labels of different
     shapes or that are not finite, for weights that are negative or do not sum to 1, and
-    for a $\lambda$ or $T$ that is not positive.
+    for a $\lambda$ or $T$ that is not positive. May be compiled and differentiated.
     """
     x, y, w = _data(inputs, labels, weights)
-    share = _share(decay, duration)
-    ends = share * x + (1 - share) * y
-    return _lines(x, y, w, ends, share)
+    q = _ratio(decay, duration, x.dtype)
+    return _lines(x, y, w, _ends(x, y, q), q)
 
 
 def ordered_lines(
@@ -78,12 +77,13 @@ def ordered_lines(
     value is that of `straight_lines` and $\frac{\lambda + T}{2 T}$ times the squared
     distance of the projection. Where $z$ is constant over several points the infimum is
     approached by flows and attained by none. Points at one place keep together. Raises
-    `ValueError` as `straight_lines` does, and for points that are not on the line.
+    `ValueError` as `straight_lines` does, and for points that are not on the line. On
+    the host (SciPy): not inside `jax.jit`.
     """
     x, y, w = _data(inputs, labels, weights)
     require_shape("inputs", x, (None, 1))
-    share = _share(decay, duration)
-    wanted = np.asarray(share * x + (1 - share) * y, float)[:, 0]
+    q = _ratio(decay, duration, x.dtype)
+    wanted = np.asarray(_ends(x, y, q), float)[:, 0]
     masses = np.asarray(w, float)
     places, where = np.unique(np.asarray(x)[:, 0], return_inverse=True)
     total = np.bincount(where, masses)
@@ -91,12 +91,19 @@ def ordered_lines(
     means = np.bincount(where, masses * wanted)[held] / total[held]
     fitted = optimize.isotonic_regression(means, weights=total[held]).x
     ends = np.interp(places, places[held], fitted)[where]  # without weight: in between
-    return _lines(x, y, w, jnp.asarray(ends[:, None], x.dtype), share)
+    return _lines(x, y, w, jnp.asarray(ends[:, None], x.dtype), q)
 
 
-def _share(decay: Any, duration: Any) -> float | Array:
-    require_within("(0, inf)", decay=decay, duration=duration)
-    return decay / (decay + duration)
+def _ratio(decay: Any, duration: Any, dtype: Any) -> Float[Array, ""]:
+    r"""$\lambda / T$, and at most one over the rounding: where it is larger no point
+    moves, to rounding, and the value is the same."""
+    scales = {"decay": decay, "duration": duration}
+    a, b = (as_scalar(k, v, dtype, within="(0, inf)") for k, v in scales.items())
+    return jnp.minimum(a / b, 1 / jnp.finfo(dtype).eps)
+
+
+def _ends(x: Array, y: Array, q: Array) -> Array:
+    return x + (y - x) / (1 + q)
 
 
 def _data(inputs: Any, labels: Any, weights: Any) -> tuple[Array, Array, Array]:
@@ -106,14 +113,11 @@ def _data(inputs: Any, labels: Any, weights: Any) -> tuple[Array, Array, Array]:
     require_shape("labels", y, x.shape)
     require_finite("inputs", x)
     require_finite("labels", y)
-    if weights is None:
-        return x, y.astype(x.dtype), jnp.full(len(x), 1 / len(x), x.dtype)
-    w = as_masses("weights", weights, x.shape[:1])
-    return x, y.astype(x.dtype), w.astype(x.dtype)
+    return x, y.astype(x.dtype), as_shares(weights, x)
 
 
 @jax.jit
-def _lines(x: Array, y: Array, w: Array, ends: Array, share: Any) -> Lines:
+def _lines(x: Array, y: Array, w: Array, ends: Array, q: Array) -> Lines:
     misses, ways = (jnp.sum((ends - a) ** 2, axis=1) for a in (y, x))
-    costs = misses / 2 + share / (1 - share) / 2 * ways  # lambda / T
+    costs = misses / 2 + q / 2 * ways
     return Lines(ends, costs, jnp.sum(w * costs))

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..checks import as_floats, require_finite, require_within
-from ..measures.laws import as_masses
+from ..checks import as_floats, as_scalar, require_finite
+from ..measures.laws import as_shares
 
 
 class Kinetic(NamedTuple):
@@ -60,7 +60,7 @@ def kinetic_energy(
     this is $h \sum_k \int |f(x, \theta_k)|^2\, \mathrm{d}\mu_k$. Points on the line may
     be `(times, points)`. Raises `ValueError` for fewer than two times, for values that
     are not finite, for weights that are negative or do not sum to 1, and for a
-    `duration` that is not positive.
+    `duration` that is not positive. May be compiled and differentiated.
     """
     x = as_floats("paths", paths)
     x = x[..., None] if x.ndim == 2 else x
@@ -70,12 +70,8 @@ def kinetic_energy(
             f"{np.shape(paths)}."
         )
     require_finite("paths", x)
-    require_within("(0, inf)", duration=duration)
-    if weights is None:
-        w = jnp.full(x.shape[1], 1 / x.shape[1], x.dtype)
-    else:
-        w = as_masses("weights", weights, x.shape[1:2]).astype(x.dtype)
-    return Kinetic(*_parts(x, w, jnp.asarray(duration, x.dtype)))
+    time = as_scalar("duration", duration, x.dtype, within="(0, inf)")
+    return Kinetic(*_parts(x, as_shares(weights, x[0]), time))
 
 
 @jax.jit

@@ -12,18 +12,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..checks import (
     as_floats,
     as_number,
+    as_scalar,
     require_floats,
     require_whole,
     require_within,
 )
-from ..control.problem import Control, ControlProblem, Field, Pontryagin, of_block
+from ..control.problem import Control, ControlProblem, Field, half_square, of_block
 from ..residual import AbstractBlock, Activation, named_activation
-from .kinetic import kinetic_energy
-
-
-def half_square(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
-    r"""$\ell(x, y) = \frac12 |x - y|^2$."""
-    return jnp.sum((x - y) ** 2) / 2
 
 
 class KineticProblem(ControlProblem):
@@ -33,9 +28,13 @@ class KineticProblem(ControlProblem):
        + \frac\lambda2\, h \sum_{k<n} \int |f(x_k, \theta_k)|^2\, \mathrm{d}\mu_0
        + \text{decay} \cdot h \sum_{k<n} |\theta_k|^2, $$
 
-    with $\lambda$ = `kinetic`. With no `decay`, $\ell = \frac12 |x - y|^2$ and any
-    field it is the problem of `straight_lines`. All else is as in `ControlProblem`, and
-    the solvers of `control` take it. Raises `ValueError` for `kinetic` < 0, and as
+    with $\lambda$ = `kinetic`, which is the `decay` of `straight_lines`; `decay` here
+    is the price of the controls, 0 by default. As a field of a layer does not see the
+    label, the least value over all fields is, on the line and in continuous time, that
+    of `ordered_lines`; that of `straight_lines` is a lower bound for every network.
+    All else is as in `ControlProblem`, with blocks for controls and
+    $\ell = \frac12 |x - y|^2$ by default, and the solvers of `control` and
+    `DensityForm` take it. Raises `ValueError` for `kinetic` < 0, and as
     `ControlProblem` does.
     """
 
@@ -43,57 +42,27 @@ class KineticProblem(ControlProblem):
 
     def __init__(
         self,
-        inputs: Float[Array | np.ndarray, "points d"],
-        labels: Float[Array | np.ndarray, "points ..."],
-        weights: Float[Array | np.ndarray, " points"] | None = None,
-        *,
+        *law: Any,
         kinetic: float | Float[Array, ""],
         decay: float | Float[Array, ""] = 0.0,
         field: Field = of_block,
         loss: Any = half_square,
         **settings: Any,
     ):
-        super().__init__(
-            inputs, labels, weights, decay=decay, field=field, loss=loss, **settings
+        super().__init__(*law, decay=decay, field=field, loss=loss, **settings)
+        self.kinetic = as_scalar(
+            "kinetic", kinetic, self.inputs.dtype, within="[0, inf)"
         )
-        require_within("[0, inf)", kinetic=kinetic)
-        self.kinetic = jnp.asarray(kinetic, self.inputs.dtype)
 
-    def value(self, theta: Control) -> Float[Array, ""]:
-        r"""$J(\theta)$."""
-        spent = kinetic_energy(
-            self.states(theta), self.weights, duration=self.duration
-        ).energy
-        return super().value(theta) + self.kinetic / 2 * spent
-
-    def pontryagin(self, theta: Control) -> Pontryagin:
-        r"""States, and the costates of each point backwards,
-
-        $$ p_k = p_{k+1} + h\, \partial_x f(x_k, \theta_k)^\top
-           \bigl(p_{k+1} + \lambda f(x_k, \theta_k)\bigr)
-           + h\, \partial_x r(t_k, x_k, y). $$
-        """
-        at = super().pontryagin(theta)
-        path, h = at.states, self.step(theta)
-
-        def back(p, place):
-            x, t, node = place
-
-            def left(x):  # what is yet to pay, to first order
-                v = jax.vmap(self.field, (0, None))(x, node)
-                paid = self.kinetic / 2 * jnp.sum(v**2)
-                if self.running is not None:
-                    each = jax.vmap(self.running, (None, 0, 0))
-                    paid = paid + jnp.sum(each(t, x, self.labels))
-                return jnp.sum(p * (x + h * v)) + h * paid
-
-            return jax.grad(left)(x), p
-
-        times = h * jnp.arange(len(path), dtype=path.dtype)
-        _, costates = jax.lax.scan(
-            back, at.costates[-1], (path, times, theta), reverse=True
-        )
-        return Pontryagin(self.value(theta), path, at.weights, costates)
+    def rate(
+        self,
+        t: Float[Array, ""],
+        x: Float[Array, " d"],
+        y: Float[Array, " outputs"],
+        v: Float[Array, " d"],
+    ) -> Float[Array, ""]:
+        r"""With $\frac\lambda2 |v|^2$ besides."""
+        return super().rate(t, x, y, v) + self.kinetic / 2 * jnp.sum(v**2)
 
     def hamiltonian(
         self,
@@ -111,7 +80,10 @@ class KineticProblem(ControlProblem):
 class HiddenLayer(AbstractBlock):
     r"""One hidden layer of $m$ neurons, $f(x) = V \sigma(W x + b)$, with a bias.
 
-    With enough neurons it comes near every continuous field on a compact set.
+    With an activation that is not a polynomial, and enough neurons with weights as
+    large as it takes, it comes near every continuous field on a compact set. Raises
+    `ValueError` for arrays that are not floats or do not fit, and for an unknown
+    activation.
     """
 
     outer: Float[Array, "*depth d m"]
@@ -160,8 +132,14 @@ def hidden_start(
     size: float = 1.0,
     dtype: Any = float,
 ) -> HiddenLayer:
-    r"""So many random layers of `HiddenLayer`, that hardly move anything: $W$ and $b$
-    are normal with standard deviation `size`, and $V$ with `size`$/m$."""
+    r"""So many random layers of `HiddenLayer`: $W$ and $b$ are normal with standard
+    deviation `size`, and $V$ with `size`$/m$.
+
+    So $f(x)$ is of the size of $s / \sqrt m$, for $s$ = `size` and an activation
+    between $-1$ and 1: a wide start hardly moves anything, and a narrow one does.
+    Raises `ValueError` for a `depth`, `width` or `dimension` under 1, and for a `size`
+    that is negative or no number of Python: `jax.jit` may choose the `key` alone.
+    """
     require_whole(depth=depth, width=width, dimension=dimension)
     require_within("[0, inf)", size=size)
     shapes = (dimension, width), (width, dimension), (width,)
@@ -180,9 +158,17 @@ def widened(
     r"""The same field with more neurons, up to `width`: the new ones are random, with
     zeros in $V$, so that descent from here ends no higher than where it began.
 
-    Raises `ValueError` for a `width` under that of the block.
+    Raises `ValueError` for what is no stack of `HiddenLayer`, for a `width` under that
+    of the block, and as `hidden_start` does. May be compiled where `width` and `size`
+    are numbers of Python.
     """
+    if not isinstance(block, HiddenLayer) or block.outer.ndim != 3:
+        raise ValueError(
+            "block must be a HiddenLayer with outer (depth, d, m): got "
+            f"{getattr(getattr(block, 'outer', None), 'shape', type(block).__name__)}."
+        )
     require_whole(block.width, width=width)
+    require_within("[0, inf)", size=size)
     if width == block.width:
         return block
     depth, d, m = block.outer.shape

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..checks import as_floats, as_scalar, require_shape
+
 Fields = tuple[Array, ...]
 
 
@@ -38,8 +40,21 @@ def kinetic_root(
     By Newton's method from above, where the cubic is convex, so that each step falls
     towards the root. It starts at the least of three bounds, each of which is near the
     root where the others are not: six steps leave only rounding.
+
+    `density` and `square` are floats of one shape, and $\gamma$ one number. Derivatives
+    are those of the implicit function; on the edge, $4 \gamma r + |q|^2 = 0$, where
+    there is a kink, they are 0, those of the side of no density. A negative `square`,
+    which is none of a flux, counts as 0. NaN gives NaN. Raises `ValueError` for other
+    shapes, and for a $\gamma$ that is not positive.
     """
-    r, q2, g = density, square, jnp.asarray(gamma, density.dtype)
+    r, q2 = as_floats("density", density), as_floats("square", square)
+    require_shape("square", q2, r.shape)
+    g = as_scalar("gamma", gamma, r.dtype, within="(0, inf)")
+    return _root_of(r, jnp.maximum(q2, 0).astype(r.dtype), g)
+
+
+@jax.custom_jvp
+def _root_of(r: Array, q2: Array, g: Array) -> Array:
     s = g * q2
     tiny = jnp.finfo(r.dtype).tiny
     start = jnp.where(
@@ -49,7 +64,18 @@ def kinetic_root(
     for _ in range(6):
         e = rho + 2 * g
         rho = rho - ((rho - r) * e**2 - s) / (e * (3 * rho - 2 * r + 2 * g))
-    return jnp.where(4 * g * r + q2 > 0, jnp.maximum(rho, 0), 0)
+    return jnp.where(~(4 * g * r + q2 <= 0), jnp.maximum(rho, 0), 0)
+
+
+@_root_of.defjvp
+def _slopes_of_root(primals, tangents):
+    """Of the root of the cubic, as an implicit function."""
+    (r, q2, g), (dr, dq2, dg) = primals, tangents
+    rho = _root_of(r, q2, g)
+    e = rho + 2 * g
+    moved = e**2 * dr + g * dq2 + (q2 - 4 * (rho - r) * e) * dg
+    slope = moved / (e * (3 * rho - 2 * r + 2 * g))
+    return rho, jnp.where(4 * g * r + q2 > 0, slope, 0)
 
 
 def kinetic_prox(
@@ -63,7 +89,12 @@ def kinetic_prox(
 
     over $\rho > 0$ or $\rho = |m| = 0$: the density is that of `kinetic_root`, and the
     flux $m = q \rho / (\rho + 2 \gamma)$. For $|m|^2 / (2\rho)$ halve $\gamma$.
+    Derivatives and errors are as in `kinetic_root`; `fluxes` is a tuple, one of the
+    shape of `density` an axis.
     """
+    fluxes = tuple(as_floats("fluxes", q) for q in fluxes)
+    for q in fluxes:
+        require_shape("fluxes", q, np.shape(density))
     square = jnp.stack([q**2 for q in fluxes]).sum(0)
     rho = kinetic_root(density, square, gamma)
     slowed = rho / (rho + 2 * jnp.asarray(gamma, rho.dtype))

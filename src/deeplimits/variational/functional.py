@@ -185,8 +185,9 @@ def _positive(name: str, value: Any, dtype: Any) -> Array:
     return array
 
 
-def require_alike(problem: Problem, parameters: Parameters) -> None:
-    """Raise `ValueError` for weights of another precision than the data's."""
+def require_alike(problem: Any, parameters: Any) -> None:
+    """Raise `ValueError` for weights of another precision than that of the `inputs` of
+    a problem, of any kind."""
     types = {leaf.dtype.name for leaf in jax.tree.leaves(parameters)}
     if types != {problem.inputs.dtype.name}:
         raise ValueError(
