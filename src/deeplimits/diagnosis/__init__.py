@@ -15,9 +15,10 @@ from .examination import (
     Network,
     examine,
 )
+from .formats import read
 from .report import figure, save_figure, table, to_json
 from .verdict import Parameter, diagnose, overall
-from .weights import Weights, as_weights, check, read
+from .weights import Weights, as_weights, check
 
 __all__ = [
     "ABSTAIN",

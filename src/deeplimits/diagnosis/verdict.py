@@ -29,7 +29,7 @@ from .examination import (
     Network,
     examine,
 )
-from .weights import Weights, as_weights, check
+from .weights import as_weights
 
 # growth exponents of the accumulated size within this of 0 count as a finite limit
 _STEADY = 0.2
@@ -46,7 +46,7 @@ class Parameter(NamedTuple):
 
 
 def diagnose(
-    networks: Sequence[Weights | ResNet], *, beta: float | None = None
+    networks: Sequence[Mapping[str, np.ndarray] | ResNet], *, beta: float | None = None
 ) -> list[Parameter]:
     """Every parameter of one or several networks, in the order of the first.
 
@@ -61,15 +61,12 @@ def diagnose(
         raise ValueError("there is no network to diagnose.")
     if beta is not None:
         require_within("(-inf, inf)", beta=beta)
-    arrays = [as_weights(network) for network in networks]
-    for position, weights in enumerate(arrays):
-        live = isinstance(networks[position], ResNet)
-        check(weights, f"network {position + 1}", stacked=live)
-    layers = [{k: v.shape[1:] for k, v in weights.items()} for weights in arrays]
+    arrays = [as_weights(z, f"network {n}") for n, z in enumerate(networks, 1)]
+    layers = [{k: v[1:] for k, v in weights.shapes.items()} for weights in arrays]
     for other in layers[1:]:
         if other != layers[0]:
             raise ValueError(f"the networks differ in layers: {layers[0]}, {other}.")
-    ordered = sorted(arrays, key=lambda weights: len(next(iter(weights.values()))))
+    ordered = sorted(arrays, key=lambda weights: next(iter(weights.shapes.values()))[0])
     return [
         _conclude(name, [examine(weights[name]) for weights in ordered], beta)
         for name in layers[0]
