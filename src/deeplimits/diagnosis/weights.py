@@ -5,36 +5,18 @@ parameter, or a `Weights`, which holds the same without holding it in memory: th
 of a checkpoint are read when they are asked for, one at a time.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 
-import jax
 import ml_dtypes
 import numpy as np
 
-from ..residual import ResNet
+from ..files import MOST_BYTES, Stored
 
-MOST_BYTES = 2**31  # of one array in memory
-
-
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """An array where it lies, in a file or a model: known by its shape and type."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    load: Callable[[], np.ndarray]
-
-    @property
-    def nbytes(self) -> int:
-        return _nbytes(self.shape, self.dtype)
-
-    @classmethod
-    def of(cls, array: np.ndarray) -> "Stored":
-        return cls(array.shape, array.dtype, lambda: array)
+Shape = tuple[int, ...]
 
 
-class Weights(Mapping[str, np.ndarray]):
+class Weights(Mapping):  # of str to np.ndarray; said so, it would be read to be checked
     r"""The parameters of a network by name, each $(L, \dots)$, read when asked for.
 
     `weights[name]` reads the layers of one parameter into one array, and keeps nothing;
@@ -63,17 +45,16 @@ class Weights(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         found = self._layers[name]
-        if isinstance(found, Stored):
-            return self._sound(name, found)
-        dtype = found[0].dtype
-        if any(each.dtype != dtype for each in found):
-            dtype = np.dtype(np.float64)
-        nbytes = _nbytes(self.shapes[name], dtype)
+        dtypes = {z.dtype for z in ([found] if isinstance(found, Stored) else found)}
+        dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float64)
+        nbytes = math.prod((*self.shapes[name], dtype.itemsize))
         if nbytes > MOST_BYTES:
             raise ValueError(
                 f"{name} in {self.source} takes {nbytes:.2g} bytes, more than the "
                 f"{MOST_BYTES:.2g} that one array may."
             )
+        if isinstance(found, Stored):
+            return self._sound(name, found)
         stack = np.empty(self.shapes[name], dtype)
         for k, each in enumerate(found):
             stack[k] = self._sound(name, each)
@@ -101,44 +82,6 @@ class Weights(Mapping[str, np.ndarray]):
         array = stored.load()
         _require_finite(array, f"{name} in {self.source}")
         return array
-
-
-def as_weights(network: object, source: str = "the network") -> Weights:
-    """The stages of a network, checked: of a dictionary of arrays with depth leading,
-    of a `ResNet`, or of `Weights`, which are returned as they came.
-
-    For a `TwoLayer`: `{"outer": (depth, q, m), "inner": (depth, m, q)}`; with `scale`
-    where it holds one factor a layer. Raises `ValueError` for what cannot be layers.
-    """
-    if isinstance(network, Weights):
-        return network
-    arrays = _of_resnet(network) if isinstance(network, ResNet) else network
-    if not isinstance(arrays, Mapping):
-        raise ValueError(f"{source} is no network but a {type(network).__name__}.")
-    check(arrays, source)
-    return Weights({k: Stored.of(v) for k, v in arrays.items()}, source=source)
-
-
-def _of_resnet(network: ResNet) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(network.block)
-    named = {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in leaves}
-    if network.scale is not None and network.scale.ndim == 1:
-        named["scale"] = network.scale
-    return {name: np.asarray(leaf) for name, leaf in named.items()}
-
-
-def check(arrays: Mapping[str, np.ndarray], source: object) -> None:
-    """Raise `ValueError` where arrays, depth leading, cannot be the layers of one
-    network."""
-    if not arrays:
-        raise ValueError(f"{source} holds no array.")
-    for name, array in arrays.items():
-        check_array(array, f"{name} in {source}")
-    depths = {name: len(array) for name, array in arrays.items()}
-    if len(set(depths.values())) > 1:
-        raise ValueError(
-            f"the arrays of {source} differ in depth, their first size: {depths}."
-        )
 
 
 def check_array(array: np.ndarray, name: str) -> None:
@@ -173,11 +116,7 @@ def _require_finite(array: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} holds NaN or infinity.")
 
 
-def _shape(found: Stored | tuple[Stored, ...]) -> tuple[int, ...]:
+def _shape(found: Stored | tuple[Stored, ...]) -> Shape:
     if isinstance(found, Stored):
         return found.shape
     return (len(found), *found[0].shape)
-
-
-def _nbytes(shape: Iterable[int], dtype: np.dtype) -> int:
-    return int(np.prod([*shape, dtype.itemsize], dtype=object))
