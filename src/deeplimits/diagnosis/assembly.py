@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ..files import Stored, printable
-from .stages import Stage, alike, arrange, chosen, unwrapped
+from .stages import Stage, arrange, chosen, numbered, unwrapped
 from .weights import Shape, Weights, is_float
 
 _LONGEST_NAME = 1000
@@ -19,9 +19,10 @@ _BUFFERS = re.compile(
     r"(^|\W)(running_mean|running_var|masked_bias|inv_freq|attn_mask|batch_stats)(\W|$)"
 )
 _SCALES = re.compile(
-    r"qweight|qzeros|g_idx|SCB|absmax|quant_|zero_point|weight_packed|"
-    r"(^|[\W_])(scales?|scale_inv|scales?_\d|zeros|blocks)$"
+    r"[\W_]?(qweight|qzeros|g_idx|SCB|absmax|quant_\w*|zero_point|weight_packed|"
+    r"scales?|scale_inv|scales?_\d|zeros|blocks)$"
 )
+_CODES = re.compile(r"[IU]8|u?int[248]|F4|F6_.*|float[46]_.*")
 
 
 def assemble(
@@ -30,14 +31,13 @@ def assemble(
     """The stages of all these arrays, or of those that a `pattern` of `stages` chooses.
 
     Raises `ValueError` where no array can be read, where weights are quantised, where
-    names differ by a number alone and yet make no stage, and where stacked arrays
-    differ in depth.
+    names have numbers and yet make no stage, and where stacked arrays differ in depth.
     """
     arrays = _named(arrays, source)
     _require_no_scales(arrays, source)
     weights, notes = _sorted_out(arrays, source)
     shapes = {name: array.shape for name, array in weights.items()}
-    stacked = "#" not in pattern if pattern is not None else not alike(shapes)
+    stacked = "#" not in pattern if pattern is not None else not numbered(shapes)
     if stacked:
         names = list(shapes) if pattern is None else chosen(shapes, pattern)
         stages, left = [], [name for name in shapes if name not in set(names)]
@@ -89,26 +89,29 @@ def _named(arrays: Mapping[str, Stored], source: str) -> dict[str, Stored]:
 
 
 def _require_no_scales(arrays: Mapping[str, Stored], source: str) -> None:
-    """Whole numbers and floats of 8 bits beside scales, and weights of 8-bit integers,
-    are codes."""
-    codes = [n for n, z in arrays.items() if z.dtype.itemsize <= 1 or _whole(z.dtype)]
-    codes = [name for name in codes if arrays[name].kind.lower() not in ("bool", "b")]
-    scales = [name for name in arrays if _SCALES.search(name)]
-    coded = [
-        name
-        for name in codes
-        if (arrays[name].kind in ("I8", "U8", "int8", "uint8"))
-        and re.search(r"(weight|kernel)$", name)
-    ]
-    for name in (*(n for n in scales if codes), *coded):
-        raise ValueError(
-            f"{source} is quantised ({listed([name])}): its numbers are codes, not "
-            "weights. Convert it to floats with the package that wrote it."
-        )
+    """Raise `ValueError` for codes: whole numbers and floats of 8 bits that have scales
+    beside them, and weights of fewer bits."""
+    beside = set()
+    for name, array in arrays.items():
+        if array.kind.lower() != "bool" and _is_code(array.dtype):
+            beside |= {name, re.sub(r"\W\w*$", "", name), name.rpartition("_")[0]}
+        if _CODES.fullmatch(array.kind) and name.endswith(("weight", "kernel")):
+            raise _quantised(name, source)
+    for name in arrays:
+        scale = _SCALES.search(name)
+        if scale and name[: scale.start()] in beside:
+            raise _quantised(name, source)
 
 
-def _whole(dtype: np.dtype) -> bool:
-    return dtype.kind in "iu" or dtype.name.startswith(("int", "uint"))
+def _quantised(name: str, source: str) -> ValueError:
+    return ValueError(
+        f"{source} is quantised ({listed([name])}): its numbers are codes, not "
+        "weights. Convert it to floats with the package that wrote it."
+    )
+
+
+def _is_code(dtype: np.dtype) -> bool:
+    return dtype.kind in "iu" or dtype.itemsize <= 1
 
 
 def _sorted_out(
@@ -147,12 +150,11 @@ def _arranged(
     except ValueError as error:
         raise ValueError(f"{source}: {error}.") from error
     if pattern is None and (not stages or _ambiguous(shapes, stages)):
-        pair = alike(shapes) or ("", "")
-        guess = re.sub("[0-9]+", "#", printable(pair[0], 50), count=1)
+        names = numbered(shapes)
+        guess = re.sub("[0-9]+", "#", printable(names[0], 50), count=1)
         raise ValueError(
-            f"{listed(pair)} in {source} differ by a number alone: layers that were "
-            "saved one by one, or stacks? Choose layers with a pattern such as "
-            f"'{guess}', stacks with '*'."
+            f"{listed(names, 2)} in {source}: layers that were saved one by one, or "
+            f"stacks? Choose layers with a pattern such as '{guess}', stacks with '*'."
         )
     return stages, left
 

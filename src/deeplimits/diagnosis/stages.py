@@ -16,7 +16,7 @@ is a pattern. Without `#` it chooses arrays that are stacked, depth leading.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -77,14 +77,14 @@ def unwrapped(names: Iterable[str]) -> dict[str, str]:
     return short if distinct else {name: name for name in short}
 
 
-def alike(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that differ by their numbers alone, if there are any."""
-    seen: dict[str, str] = {}
-    for name in names:
-        first = seen.setdefault(re.sub(r"[0-9]+", "0", name), name)
-        if first != name:
-            return first, name
-    return None
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names that have a number of their own, or differ from another by a number
+    within a word, as `fc1` and `fc2`."""
+    names = list(names)
+    words = [re.sub(r"[0-9]+", "0", name) for name in names]
+    count = Counter(words)
+    found = zip(names, words, strict=True)
+    return [name for name, word in found if count[word] > 1 or _NUMBER.search(name)]
 
 
 def _descend(shapes: Mapping[str, Shape], starts: dict[str, int]) -> list[Stage]:

@@ -14,6 +14,8 @@ square. Sources: `cohen2021`, `marion2025`.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..checks import require_within
 from ..residual import ResNet
 from ..statistics import Slope, loglog_slope
