@@ -4,12 +4,12 @@ Run by hand, where the package is installed or its wheel was downloaded:
 
     pip download --no-deps silero-vad
     python benchmarks/networks.py silero_vad-*.whl
-    python benchmarks/networks.py spliceai-*.whl --pattern 'conv1d_#'
+    python benchmarks/networks.py spliceai-*.whl
 
 For every file of weights in the wheel it prints the package with its version, the
 stages, their depths, the shapes and the notes, and what the diagnosis says. It reads
-`.safetensors`, `.npz`, the HDF5 files of Keras (through h5py, which comes with xarray's
-extra), and `.pt` or `.pth` where PyTorch is installed, weights only.
+`.safetensors`, `.npz`, the HDF5 files of Keras, and `.pt` or `.pth` where PyTorch is
+installed, weights only.
 """
 
 import argparse
@@ -40,7 +40,8 @@ def of_keras(path: Path) -> dict[str, object]:
 
         def take(name: str, item: object) -> None:
             if isinstance(item, h5py.Dataset) and "optimizer" not in name:
-                found[name] = item[()]
+                # the path has the name of the layer twice
+                found["/".join(name.split("/")[-2:])] = item[()]
 
         file.visititems(take)
     return found
