@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from .. import plots
 from ..files import atomic
 from ..intervals import Interval
-from ..residual import ResNet
 from ..variation import variogram
 from .examination import Network
+from .frameworks import of
 from .verdict import Parameter, overall
-from .weights import Weights, as_weights
 
 _COLUMNS = f"{'depth':>6} {'H':>5} {'interval':>14} {'rough':>7}  verdict"
 _NARROWEST = 16  # of the column of names
@@ -76,14 +75,14 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def figure(networks: Sequence[Weights | ResNet]) -> Figure:
+def figure(networks: Sequence[Any]) -> Figure:
     """Norms, increments and spectra across depth: a row a parameter, the first six."""
     plots.use_style()
-    arrays = [as_weights(network) for network in networks]
+    arrays = [of(network) for network in networks]
     names = list(arrays[0])[:_MOST_ROWS]
     drawing, axes = plots.panels(3, len(names), height=2.8)
     axes = np.atleast_2d(axes)
-    ordered = sorted(arrays, key=lambda weights: len(weights[names[0]]))
+    ordered = sorted(arrays, key=lambda weights: weights.shapes[names[0]][0])
     for name, row in zip(names, axes, strict=True):
         rows = [np.asarray(weights[name], float) for weights in ordered]
         rows = [array.reshape(len(array), -1) for array in rows]
@@ -94,7 +93,7 @@ def figure(networks: Sequence[Weights | ResNet]) -> Figure:
     return drawing
 
 
-def save_figure(networks: Sequence[Weights | ResNet], path: Path) -> None:
+def save_figure(networks: Sequence[Any], path: Path) -> None:
     """Write `figure` whole or not at all, in the format that the name ends in.
 
     Raises `ValueError` for another format, and where the file cannot be written.

@@ -12,7 +12,7 @@ square. Sources: `cohen2021`, `marion2025`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from .examination import (
     Network,
     examine,
 )
-from .weights import Weights, as_weights, check
+from .frameworks import of
 
 # growth exponents of the accumulated size within this of 0 count as a finite limit
 _STEADY = 0.2
@@ -45,14 +45,13 @@ class Parameter(NamedTuple):
     reason: str
 
 
-def diagnose(
-    networks: Sequence[Weights | ResNet], *, beta: float | None = None
-) -> list[Parameter]:
+def diagnose(networks: Sequence[Any], *, beta: float | None = None) -> list[Parameter]:
     """Every parameter of one or several networks, in the order of the first.
 
-    A network is a `ResNet`, or a dictionary of its arrays, depth leading. `beta` is the
-    exponent of the factor before the block; where it is given, the size is judged too.
-    Raises `ValueError` for arrays that `weights.check` refuses, for networks with other
+    A network is what `read` gives, or anything that `of` understands: a `ResNet`, a
+    dictionary of arrays with depth leading, a live model. `beta` is the exponent of the
+    factor before the block; where it is given, the size is judged too. Raises
+    `ValueError` for what `of` refuses, for NaN and infinity, for networks with other
     parameters or other shapes of a layer, and for a `beta` that is not finite.
     """
     if isinstance(networks, Mapping | ResNet):
@@ -61,15 +60,12 @@ def diagnose(
         raise ValueError("there is no network to diagnose.")
     if beta is not None:
         require_within("(-inf, inf)", beta=beta)
-    arrays = [as_weights(network) for network in networks]
-    for position, weights in enumerate(arrays):
-        live = isinstance(networks[position], ResNet)
-        check(weights, f"network {position + 1}", stacked=live)
-    layers = [{k: v.shape[1:] for k, v in weights.items()} for weights in arrays]
+    arrays = [of(z, source=f"network {n}") for n, z in enumerate(networks, 1)]
+    layers = [{k: v[1:] for k, v in weights.shapes.items()} for weights in arrays]
     for other in layers[1:]:
         if other != layers[0]:
             raise ValueError(f"the networks differ in layers: {layers[0]}, {other}.")
-    ordered = sorted(arrays, key=lambda weights: len(next(iter(weights.values()))))
+    ordered = sorted(arrays, key=lambda weights: next(iter(weights.shapes.values()))[0])
     return [
         _conclude(name, [examine(weights[name]) for weights in ordered], beta)
         for name in layers[0]
