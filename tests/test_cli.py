@@ -385,6 +385,7 @@ def test_output_that_nobody_takes():
         ["run", "toy/normal", f"--set=depths={'0,' * 500}"],
         ["run", "toy/normal", f"--set={'n' * 500}"],
         ["run", "toy/normal", f"--set=rate={'(' * 500}"],
+        ["run", "toy/normal", "--output=none/"],
         ["claims"],  # in a folder that is no checkout
         ["diagnose", "n" * 500],
         ["diagnose", "a\nverdict.npz"],

@@ -163,7 +163,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seeds", type=int, help="number of repeats, where there are any")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     run.add_argument("--double", action="store_true", help="compute in float64")
-    run.add_argument("--output", type=Path, metavar="FILE", help="default: under runs/")
+    run.add_argument(
+        "--output", type=_file, metavar="FILE", help="default: under runs/"
+    )
     fetch = commands.add_parser("fetch", help="have a data set, over the network")
     fetch.set_defaults(command=_fetch)
     fetch.add_argument("name", metavar="NAME", help="its name, as in `datasets`")
@@ -184,8 +186,14 @@ def _add_diagnose(commands: Any) -> None:
     diagnose.add_argument("--beta", type=float, help="of the factor L^-beta, if any")
     diagnose.add_argument("--json", action="store_true", help="print JSON, no table")
     diagnose.add_argument(
-        "--figure", type=Path, metavar="FILE", help="draw it, as .png"
+        "--figure", type=_file, metavar="FILE", help="draw it, as .png"
     )
+
+
+def _file(text: str) -> Path:
+    if text.endswith(os.sep):
+        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file")
+    return Path(text)
 
 
 def _list(options: argparse.Namespace) -> int:

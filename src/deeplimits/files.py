@@ -15,6 +15,7 @@ try:
 except ImportError:  # not on Windows: there nobody is kept from a folder in use
     fcntl = None
 
+MOST_BYTES = 2**31  # of arrays in memory, whatever a file declares
 _TEMPORARY = ".tmp"  # how the name of what is not yet whole ends
 _PAGE = 2**16  # bytes that a disk must have room for before anything is computed
 

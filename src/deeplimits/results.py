@@ -16,9 +16,7 @@ import numpy as np
 import xarray as xr
 
 from . import __version__
-from .files import atomic
-
-MOST_BYTES = 2**32  # that the arrays of one file may declare: 4 GiB
+from .files import MOST_BYTES, atomic
 
 
 def lock_hash(root: Path | None = None) -> str:
@@ -196,7 +194,7 @@ def load(path: str | os.PathLike) -> xr.Dataset:
     """Read what `save` wrote.
 
     Raises `ValueError` for a file that is missing, truncated or edited, and for one
-    whose arrays would take more than 4 GiB: a small file can declare any size.
+    whose arrays would take more than 2 GiB: a small file can declare any size.
     """
     path = Path(path)
     if not path.is_file():
