@@ -123,7 +123,8 @@ def test_errors_are_one_line_and_exit_code_two(arguments, message, capsys, tmp_p
 
 
 @pytest.mark.parametrize(
-    "output", ["/dev/null/x.nc", "/dev/null", "folder", "", "n" * 300, "n/" * 2000]
+    "output",
+    ["/dev/null/x.nc", "/dev/null", "folder", "", "n" * 300, "n/" * 2000 + "x"],,
 )
 def test_a_file_is_tried_before_the_computation(output, monkeypatch, capsys, tmp_path):
     def compute(config, run):
@@ -371,6 +372,9 @@ def test_output_that_nobody_takes():
     run = in_a_process(ended, stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (run.returncode, run.stderr) == (141, "")
+    closed = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    run = in_a_process(f"sys.stdout = None\n{ended}", **closed)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ class Checkpoint(NamedTuple):
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
         if (total := sum(array.nbytes for array in (*leaves, *kept))) > MOST_BYTES:
             raise ValueError(
-                f"{self.path} would take {total} bytes, more than the {MOST_BYTES} that "
-                "are read again: train without a checkpoint."
+                f"{self.path} would take {total} bytes, more than the {MOST_BYTES} "
+                "that are read again: train without a checkpoint."
             )
         with atomic(self.path) as temporary, open(temporary, "wb") as file:
             np.savez(file, *leaves, *kept, signature=np.array(self.signature))

@@ -19,7 +19,6 @@ import deeplimits
 # Modules are reached through the package, which loads them where they are first used:
 # `--version`, `--help` and `list` answer without JAX.
 from . import sources
-from .files import printable
 
 MOST = 300  # characters of a message, with the command's name
 _GOES_ON = "the pieces computed so far are kept, and the same command goes on"
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         with _stopped_by(received, hint):
             options = _parser().parse_args(asked)
             code = options.command(options)
-            sys.stdout.flush()
+            print(end="", flush=True)  # or nothing, where there is no stream
             return code
     except BrokenPipeError:  # who reads has seen enough, and expects no word
         _forget(sys.stdout)
@@ -82,7 +81,9 @@ def _say(text: str, code: int) -> int:
             for bar in list(getattr(tqdm.tqdm, "_instances", ())):
                 bar.leave = False
                 bar.close()
-        print(name + printable(text, MOST - len(name)), file=sys.stderr, flush=True)
+        if sys.stderr is not None:
+            line = name + deeplimits.files.printable(text, MOST - len(name))
+            print(line, file=sys.stderr, flush=True)
     _forget(sys.stdout)
     return code
 
@@ -94,7 +95,8 @@ def _stopped(number: int, hint: str) -> int:
 def _forget(stream: Any) -> None:
     """Drop what cannot be written, or Python would complain of it as it ends."""
     try:
-        stream.flush()
+        if stream is not None:
+            stream.flush()
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -239,7 +241,7 @@ def _run(options: argparse.Namespace) -> int:
         about = {"config": config, "seed": options.seed, "wall_seconds": passed}
         deeplimits.results.save(found, path, **about, folder=scratch)
         deeplimits.files.remove(scratch)
-    print(printable(str(path)))
+    print(deeplimits.files.printable(str(path)))
     return 0
 
 
@@ -248,7 +250,8 @@ def _is_there(path: Path, identity: dict[str, str]) -> bool:
     if not os.path.isfile(path):  # false for a name that is too long, too
         return False
     deeplimits.results.require_same(identity, deeplimits.results.load(path), path)
-    print(f"{printable(str(path))} is there already: move it away to run again.")
+    name = deeplimits.files.printable(str(path))
+    print(f"{name} is there already: move it away to run again.")
     return True
 
 
