@@ -124,7 +124,7 @@ def test_errors_are_one_line_and_exit_code_two(arguments, message, capsys, tmp_p
 
 @pytest.mark.parametrize(
     "output",
-    ["/dev/null/x.nc", "/dev/null", "folder", "", "n" * 300, "n/" * 2000 + "x"],,
+    ["/dev/null/x.nc", "/dev/null", "folder", "", "n" * 300, "n/" * 2000 + "x"],
 )
 def test_a_file_is_tried_before_the_computation(output, monkeypatch, capsys, tmp_path):
     def compute(config, run):

@@ -260,6 +260,7 @@ def found():
     pytest.fail(run.stderr[-3000:])
 
 
+@pytest.mark.timeout(1200)  # the first waits for all; quiet, it takes under a minute
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows forks no process")
 @pytest.mark.parametrize("part", [*RUNS, "full disks", "damaged pieces", "two at once"])
 def test_a_fault_ends_in_a_line_and_the_same_command_in_the_same_numbers(part, found):
