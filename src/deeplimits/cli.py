@@ -94,9 +94,10 @@ def _stopped(number: int, hint: str) -> int:
 
 def _forget(stream: Any) -> None:
     """Drop what cannot be written, or Python would complain of it as it ends."""
+    if stream is None:
+        return
     try:
-        if stream is not None:
-            stream.flush()
+        stream.flush()
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
