@@ -351,6 +351,7 @@ def in_a_process(code, **options):
 def test_a_signal_in_a_finaliser_is_not_lost():
     run = in_a_process("""
 import signal
+import deeplimits.experiments.runner  # before it, the process ends at once
 class Short:
     def __del__(self):
         signal.raise_signal(signal.SIGTERM)

@@ -21,6 +21,7 @@ import deeplimits
 from . import sources
 
 MOST = 300  # characters of a message, with the command's name
+_NAME = "deeplimits: "
 _GOES_ON = "the pieces computed so far are kept, and the same command goes on"
 _SIGNALS = signal.SIGINT, signal.SIGTERM
 
@@ -49,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _stopped((*received, signal.SIGINT)[0], hint)
         if (line := one_line(error)) is None:
             raise
-        return _say(line if isinstance(error, ValueError) else line + hint, 2)
+        line = line if isinstance(error, ValueError) else line + hint
+        return _say(deeplimits.files.printable(line, MOST - len(_NAME)), 2)
 
 
 def one_line(error: Exception) -> str | None:
@@ -75,15 +77,13 @@ _NO_MEMORY = re.compile("out of memory|resource_exhausted|failed to allocate", r
 
 def _say(text: str, code: int) -> int:
     """A line on the error stream, in the place of a bar of progress; then the code."""
-    name = "deeplimits: "
     with contextlib.suppress(OSError, ValueError):  # a stream that was closed
         if tqdm := sys.modules.get("tqdm"):
             for bar in list(getattr(tqdm.tqdm, "_instances", ())):
                 bar.leave = False
                 bar.close()
         if sys.stderr is not None:
-            line = name + deeplimits.files.printable(text, MOST - len(name))
-            print(line, file=sys.stderr, flush=True)
+            print(_NAME + text, file=sys.stderr, flush=True)
     _forget(sys.stdout)
     return code
 
@@ -118,6 +118,9 @@ def _stopped_by(received: list[int], hint: str) -> Iterator[None]:
         received.append(number)
         for each in before:
             signal.signal(each, signal.SIG_DFL)
+        if "deeplimits.experiments.runner" not in sys.modules:
+            # nothing runs yet, and NumPy prints what is raised while it is imported
+            os._exit(_stopped(number, hint))
         raise _Stopped
 
     def swallowed(unraisable: Any) -> None:
