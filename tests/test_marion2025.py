@@ -173,6 +173,17 @@ def test_errors_of_the_limits_are_root_mean_squares_of_groups():
     np.testing.assert_allclose(found["ode"], [[50**0.5], [2**0.5]])
 
 
+def test_a_deep_histogram_is_drawn_in_blocks_of_the_same_numbers(monkeypatch, capsys):
+    config = histogram.Histogram(width=4, depth=8, draws=12, batch=6, inputs=4)
+    compute = histogram.growth_histogram.run
+    whole = compute(config, key=jr.key(4))
+    for layers, blocks in ((20, 3), (1, 6)):  # of two networks each, of one
+        monkeypatch.setattr(histogram, "LAYERS", layers)
+        found = compute(config, key=jr.key(4), progress=True)
+        assert found.identical(whole)
+        assert f"draws:   0%|          | 0/{blocks}" in capsys.readouterr().err
+
+
 def test_the_critical_law_is_lognormal():
     config = histogram.Histogram(width=5, depth=400, draws=2000)
     found = histogram.growth_histogram.run(config, key=jr.key(4))

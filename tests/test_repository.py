@@ -224,6 +224,61 @@ def test_workflow_tests_every_supported_python(project):
     assert setup["python-version"] == versions[0]
 
 
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+def workflow_faults(text):
+    """What breaks the rules for what runs on the public host, in words.
+
+    Actions are pinned by commit, with their version beside it. Whoever runs our code
+    or that of our packages holds no token that can write, and leaves none in the
+    checkout; whoever may write runs actions, and `gh` on what was made.
+    """
+    found, workflow = [], yaml.safe_load(text)
+    for action in re.findall(r"uses: (.*)", text):
+        if not re.fullmatch(r"[\w-]+/[\w/-]+@[0-9a-f]{40} # v\d+(\.\d+){2}", action):
+            found.append(f"not pinned: {action}")
+    if workflow.get("permissions") != {"contents": "read"}:
+        found.append("permissions beyond reading")
+    for name, job in workflow["jobs"].items():
+        writes = "write" in {*job.get("permissions", {}).values()}
+        for step in job["steps"]:
+            ours = not step.get("run", "gh ").startswith("gh ")
+            checkout = "actions/checkout" in step.get("uses", "")
+            kept = step.get("with", {}).get("persist-credentials") is not False
+            if writes and (ours or checkout or "setup" in step.get("uses", "")):
+                found.append(f"{name} may write, and runs {step}")
+            if checkout and kept:
+                found.append(f"{name} leaves a token in the checkout")
+            if not writes and re.search("secrets|github.token", f"{job}"):
+                found.append(f"{name} is handed a token")
+    return found
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_who_publishes_runs_nothing_else(path):
+    assert workflow_faults(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (r"@[0-9a-f]{40} # v5.*", "@v5", "not pinned"),
+        ("contents: read", "contents: write", "beyond reading"),
+        ("persist-credentials: false", "fetch-depth: 0", "leaves a token"),
+        ("    needs: build\n", "", None),
+        (r"- run: gh release view", "- run: make book; gh", "publish may write"),
+        (r"- run: .ci/run", "- run: .ci/run ${{ github.token }}", "handed a token"),
+    ],
+)
+def test_a_workflow_that_breaks_a_rule_is_seen(old, new, fault):
+    text = read(".github/workflows/release.yml")
+    broken = re.sub(old, lambda _: new, text, count=1)
+    assert broken != text
+    found = workflow_faults(broken)
+    assert any(fault in line for line in found) if fault else found == []
+
+
 def test_ci_ignores_only_tests_that_exist():
     names = re.search(r"^beyond=\((.*)\)", read(".ci/run"), re.M).group(1).split()
     assert [n for n in names if not (ROOT / f"tests/test_{n}.py").exists()] == []

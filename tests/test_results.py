@@ -1,8 +1,12 @@
 """Laws of archived results: what is written comes back, and damage shows."""
 
 import dataclasses
+import errno
+import os
 import re
 import subprocess
+import tempfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -143,3 +147,33 @@ def test_damaged_files_are_read_or_refused_in_one_line(saved):
             refusals.append(str(error))
     assert len(refusals) > 3
     assert [text for text in refusals if "\n" in text] == []
+
+
+def test_a_small_file_that_declares_much_is_not_unpacked(tmp_path):
+    path = tmp_path / "x.nc"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (2**20, 2**19), "f8", chunks=(64, 64))  # holds nothing
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ValueError, match=rf"take {2**42} bytes, more than the {2**31}"):
+        results.load(path)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    huge = np.broadcast_to(np.float64(1), (2**15, 2**15))
+    with pytest.raises(ValueError, match=f"take {2**33} bytes"):
+        results.write(xr.Dataset({"x": (("a", "b"), huge)}), tmp_path / "x.nc")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["open", "write"])
+def test_a_full_disk_names_the_file_and_leaves_nothing(where, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if where == "open":
+        monkeypatch.setattr(tempfile, "mkstemp", full)
+    else:
+        monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*x\.nc'"):
+        results.write(xr.Dataset({"x": 1.0}), tmp_path / "x.nc")
+    assert list(tmp_path.iterdir()) == []

@@ -407,3 +407,11 @@ def test_a_saved_run_is_not_taken_for_another(name, tmp_path):
     np.testing.assert_array_equal(first, again)
     with pytest.raises(ValueError, match="belongs to another run"):
         training.train(**options | _changed(name))
+
+
+def test_a_checkpoint_that_could_not_be_read_again_is_not_written(tmp_path):
+    huge = np.broadcast_to(np.float64(1), (2**15, 2**14))
+    checkpoint = checkpoints.Checkpoint(tmp_path / "x.npz", "a run")
+    with pytest.raises(ValueError, match=f"would take {2**32 + 8} bytes"):
+        checkpoint.save({"w": huge}, [np.float64(0)])
+    assert list(tmp_path.iterdir()) == []

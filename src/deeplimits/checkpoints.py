@@ -12,7 +12,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
 
-from .files import atomic, read_npz
+from .files import MOST_BYTES, atomic, read_npz
 
 
 class Checkpoint(NamedTuple):
@@ -42,6 +42,11 @@ class Checkpoint(NamedTuple):
         if self.path is None:
             return
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+        if (total := sum(array.nbytes for array in (*leaves, *kept))) > MOST_BYTES:
+            raise ValueError(
+                f"{self.path} would take {total} bytes, more than the {MOST_BYTES} "
+                "that are read again: train without a checkpoint."
+            )
         with atomic(self.path) as temporary, open(temporary, "wb") as file:
             np.savez(file, *leaves, *kept, signature=np.array(self.signature))
 

@@ -4,21 +4,32 @@ Arrays are looked into (for NaN, for their order) only where they have values: i
 a transformation of JAX, a shape and a type are all there is to check.
 """
 
+import contextlib
+import difflib
 import math
 import operator
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_NAMED = 12  # of the names that are known: a message is one line
 
 # JAX is imported where it is used, so that who checks a name alone (the command line)
 # need not wait for it.
 
 
 def require_known(what: str, name: str, known: Iterable[str]) -> None:
-    """Raise `ValueError` for a name that is not among the known ones."""
+    """Raise `ValueError` for a name that is not among the known ones; of many, those
+    that are most like it are named."""
     if name not in (names := list(known)):
+        more = len(names) - _NAMED
+        if more > 1:
+            names = difflib.get_close_matches(str(name), names, _NAMED, 0.0)
+            names.append(f"{more} more")
         raise ValueError(f"unknown {what} {name!r}; known: {', '.join(names)}.")
 
 
@@ -246,9 +257,37 @@ def require_choices(what: str, chosen: Iterable[str], known: Iterable[str]) -> N
 
 
 def require_room(nbytes: int) -> None:
-    """Raise `ValueError` for arrays that no machine has room for."""
-    if nbytes > MOST_BYTES:
+    """Raise `ValueError` for arrays that no machine has room for; or, within
+    `on_this_machine`, that this one has not."""
+    if nbytes > (most := _most_bytes[-1]):
         raise ValueError(
-            f"this would take {nbytes:.2g} bytes of memory, more than "
-            f"{MOST_BYTES:.2g}: choose smaller sizes."
+            f"this would take {nbytes:.2g} bytes of memory, more than {most:.2g}: "
+            "choose smaller sizes."
         )
+
+
+_most_bytes = [MOST_BYTES]
+
+
+@contextlib.contextmanager
+def on_this_machine() -> Iterator[None]:
+    """Let `require_room` refuse what is more than this process may have.
+
+    Not for good: presets belong to the experiment, and must be read anywhere.
+    """
+    _most_bytes.append(min(MOST_BYTES, memory()))
+    try:
+        yield
+    finally:
+        _most_bytes.pop()
+
+
+def memory() -> int:
+    """The bytes of memory of this machine, or of the share that this process has."""
+    limits = [MOST_BYTES]
+    if hasattr(os, "sysconf"):  # not on Windows
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(Path("/sys/fs/cgroup", name).read_text(encoding="ascii")))
+    return min(limit for limit in limits if limit > 0)

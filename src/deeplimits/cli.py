@@ -1,13 +1,18 @@
 """The command line: `deeplimits list`, `run`, `claims`, `fetch` and `diagnose`."""
 
 import argparse
+import contextlib
 import hashlib
 import json
-import shutil
+import os
+import re
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import deeplimits
 
@@ -15,34 +20,139 @@ import deeplimits
 # `--version`, `--help` and `list` answer without JAX.
 from . import sources
 
+MOST = 300  # characters of a message, with the command's name
+_NAME = "deeplimits: "
+_GOES_ON = "the pieces computed so far are kept, and the same command goes on"
+_SIGNALS = signal.SIGINT, signal.SIGTERM
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; exit code 2 and one line for what was asked wrongly."""
-    options = _parser().parse_args(arguments)
+    """Run one command; one line, and its exit code, for whatever ends it early.
+
+    2 for what was asked wrongly and for what the machine does not have; 128 and the
+    signal's number where a signal ended it: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    asked = sys.argv[1:] if arguments is None else arguments
+    hint = f"; {_GOES_ON}" if asked[:1] == ["run"] else ""
+    received: list[int] = []
     try:
-        return options.command(options)
-    except Exception as error:
+        with _stopped_by(received, hint):
+            options = _parser().parse_args(asked)
+            code = options.command(options)
+            print(end="", flush=True)  # or nothing, where there is no stream
+            return code
+    except BrokenPipeError:  # who reads has seen enough, and expects no word
+        _forget(sys.stdout)
+        return 141
+    except (Exception, KeyboardInterrupt) as error:
+        # inside an import, or a compiler, the interrupt may come out as another error
+        if received or isinstance(error, KeyboardInterrupt):
+            return _stopped((*received, signal.SIGINT)[0], hint)
         if (line := one_line(error)) is None:
             raise
-        print(deeplimits.files.printable(f"deeplimits: {line}", 300), file=sys.stderr)
-        return 2
+        line = line if isinstance(error, ValueError) else line + hint
+        return _say(deeplimits.files.printable(line, MOST - len(_NAME)), 2)
 
 
 def one_line(error: Exception) -> str | None:
-    """What to say to who asked for the wrong thing, or for more memory than there is;
+    """What to say to who asked for the wrong thing, or for more than the machine has;
     nothing for a fault of ours."""
+    text = str(error)
     if isinstance(error, ValueError | OSError):
-        return str(error)
-    # JAX's error for it is a RuntimeError that tells by its text alone
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return (
-            "out of memory: choose smaller sizes; the pieces computed so far are kept."
-        )
+        return text
+    if isinstance(error, OverflowError):
+        return f"a number is too large ({text})"
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+        size = re.search(r"allocat\w*\s+([\d.]+ \w+)", text)
+        wanted = f" ({size[1]} at once)" if size else ""
+        return f"out of memory{wanted}: choose smaller sizes"
+    if text.startswith("Unable to initialize backend"):
+        return text
     return None
 
 
+# JAX's error for it is a RuntimeError that tells by its text alone
+_NO_MEMORY = re.compile("out of memory|resource_exhausted|failed to allocate", re.I)
+
+
+def _say(text: str, code: int) -> int:
+    """A line on the error stream, in the place of a bar of progress; then the code."""
+    with contextlib.suppress(OSError, ValueError):  # a stream that was closed
+        if tqdm := sys.modules.get("tqdm"):
+            for bar in list(getattr(tqdm.tqdm, "_instances", ())):
+                bar.leave = False
+                bar.close()
+        if sys.stderr is not None:
+            print(_NAME + text, file=sys.stderr, flush=True)
+    _forget(sys.stdout)
+    return code
+
+
+def _stopped(number: int, hint: str) -> int:
+    return _say(f"stopped{hint}.", 128 + number)
+
+
+def _forget(stream: Any) -> None:
+    """Drop what cannot be written, or Python would complain of it as it ends."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal asked the command to end."""
+
+
+@contextlib.contextmanager
+def _stopped_by(received: list[int], hint: str) -> Iterator[None]:
+    """Raise where a signal arrives; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        received.append(number)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        if "deeplimits.experiments.runner" not in sys.modules:
+            # nothing runs yet, and NumPy prints what is raised while it is imported
+            os._exit(_stopped(number, hint))
+        raise _Stopped
+
+    def swallowed(unraisable: Any) -> None:
+        """Python drops what is raised in a finaliser, and the signal with it."""
+        if isinstance(unraisable.exc_value, _Stopped):
+            os._exit(_stopped(received[0], hint))
+        hook(unraisable)
+
+    hook, before = sys.unraisablehook, {}
+    sys.unraisablehook = swallowed
+    try:
+        for number in _SIGNALS:
+            # ignored where a shell has put the command behind itself
+            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None):
+                before[number] = handler
+                signal.signal(number, stop)
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that says what is wrong in a line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (`{self.prog} --help` says more).")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="deeplimits", description="The experiments and claims of Deep Limits."
     )
     parser.add_argument("--version", action="version", version=deeplimits.__version__)
@@ -59,7 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seeds", type=int, help="number of repeats, where there are any")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     run.add_argument("--double", action="store_true", help="compute in float64")
-    run.add_argument("--output", type=Path, metavar="FILE", help="default: under runs/")
+    run.add_argument(
+        "--output", type=_file, metavar="FILE", help="default: under runs/"
+    )
     fetch = commands.add_parser("fetch", help="have a data set, over the network")
     fetch.set_defaults(command=_fetch)
     fetch.add_argument("name", metavar="NAME", help="its name, as in `datasets`")
@@ -83,8 +195,14 @@ def _add_diagnose(commands: Any) -> None:
     diagnose.add_argument("--beta", type=float, help="of the factor L^-beta, if any")
     diagnose.add_argument("--json", action="store_true", help="print JSON, no table")
     diagnose.add_argument(
-        "--figure", type=Path, metavar="FILE", help="draw it, as .png"
+        "--figure", type=_file, metavar="FILE", help="draw it, as .png"
     )
+
+
+def _file(text: str) -> Path:
+    if text.endswith(os.sep):
+        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file")
+    return Path(text)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -94,6 +212,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
+    deeplimits.ledger.rows()  # what cannot be read is an error, and no report
     text, sound = deeplimits.ledger.report()
     print(text)
     return 0 if sound else 1
@@ -115,21 +234,32 @@ def _run(options: argparse.Namespace) -> int:
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:10]
     name = f"{options.profile}-{digest}"
     path = options.output or Path("runs", experiment.name, f"{name}.nc")
-    if path.exists():
-        deeplimits.results.require_same(identity, deeplimits.results.load(path), path)
-        print(f"{path} is there already: move it away to run again.")
+    if _is_there(path, identity):
         return 0
     deeplimits.files.require_writable(path)
-    scratch = Path("runs", ".unfinished", name)
-    start = time.perf_counter()
-    dataset = experiment.run(config, key=key, scratch=scratch, progress=True)
-    seconds = time.perf_counter() - start
-    deeplimits.results.save(
-        dataset, path, config=config, seed=options.seed, wall_seconds=seconds
-    )
-    shutil.rmtree(scratch, ignore_errors=True)
-    print(path)
+    scratch = Path(options.output.parent if options.output else "runs")
+    scratch = scratch / ".unfinished" / name
+    with deeplimits.files.alone(scratch):
+        if _is_there(path, identity):  # another process has just ended
+            return 0
+        start = time.perf_counter()
+        found = experiment.run(config, key=key, scratch=scratch, progress=True)
+        passed = time.perf_counter() - start
+        about = {"config": config, "seed": options.seed, "wall_seconds": passed}
+        deeplimits.results.save(found, path, **about, folder=scratch)
+        deeplimits.files.remove(scratch)
+    print(deeplimits.files.printable(str(path)))
     return 0
+
+
+def _is_there(path: Path, identity: dict[str, str]) -> bool:
+    """Whether the result is there, which is said; `ValueError` for another one."""
+    if not os.path.isfile(path):  # false for a name that is too long, too
+        return False
+    deeplimits.results.require_same(identity, deeplimits.results.load(path), path)
+    name = deeplimits.files.printable(str(path))
+    print(f"{name} is there already: move it away to run again.")
+    return True
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -139,6 +269,8 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _diagnose(options: argparse.Namespace) -> int:
+    if options.figure:
+        deeplimits.files.require_writable(options.figure)
     read = deeplimits.diagnosis.read
     networks = [read(path, pattern=options.pattern) for path in options.files]
     found = deeplimits.diagnosis.diagnose(networks, beta=options.beta)
@@ -166,9 +298,9 @@ def _configure(experiment: Any, options: argparse.Namespace) -> Any:
         assignments[name] = value
     if options.seeds is not None:
         assignments["seeds"] = str(options.seeds)
-    return deeplimits.experiments.override(
-        experiment.preset(options.profile), assignments
-    )
+    preset = experiment.preset(options.profile)
+    with deeplimits.checks.on_this_machine():
+        return deeplimits.experiments.override(preset, assignments)
 
 
 if __name__ == "__main__":

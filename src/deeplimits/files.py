@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import errno
 import math
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -11,8 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-MOST_BYTES = 2**31  # of one array in memory, whatever a file declares
+try:
+    import fcntl
+except ImportError:  # not on Windows: there nobody is kept from a folder in use
+    fcntl = None
+
+MOST_BYTES = 2**31  # of arrays in memory, whatever a file declares
 MOST_ARRAYS = 100_000  # in a file
+_TEMPORARY = ".tmp"  # how the name of what is not yet whole ends
+_PAGE = 2**16  # bytes that a disk must have room for before anything is computed
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -31,34 +40,85 @@ def printable(text: str, most: int | None = None) -> str:
 
 
 @contextlib.contextmanager
-def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path in the same folder that replaces `path` where all went well.
+def atomic(
+    path: str | os.PathLike, folder: str | os.PathLike | None = None
+) -> Iterator[Path]:
+    """A temporary path that replaces `path` where all went well.
 
-    Missing folders are made. After an exception `path` is as it was.
+    It lies in `folder`, on the same disk, or beside `path`. Missing folders are made.
+    After an exception `path` is as it was, and an `OSError` names it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    folder = path.parent if folder is None else Path(folder)
+    temporary = None
     try:
+        for made in (path.parent, folder):
+            made.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=_TEMPORARY, dir=folder)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold a folder, made if need be, against other processes.
+
+    What they left half written when they were killed is removed. Raises `ValueError`
+    where one is still at work.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "ab") as lock:
+        _lock(lock.fileno(), folder)
+        for left in folder.glob(f".*{_TEMPORARY}"):
+            left.unlink(missing_ok=True)
+        yield
+
+
+def _lock(handle: int, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ValueError(
+            f"another process computes this now, in {folder}: wait until it has ended."
+        ) from error
+    except OSError:
+        pass  # a disk without locks
+
+
+def remove(folder: str | os.PathLike) -> None:
+    """Remove a folder with what is in it, and the one around it if that is empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        Path(folder).parent.rmdir()
 
 
 def require_writable(path: str | os.PathLike) -> None:
     """Raise `ValueError` where no file can be written at `path`; make its folder."""
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EEXIST, "what is there is no file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error}).") from error
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(bytes(_PAGE))
+    except (OSError, RecursionError) as error:  # of thousands of folders
+        reason = getattr(error, "strerror", error)
+        raise ValueError(f"{path} cannot be written ({reason}).") from error
 
 
 @dataclasses.dataclass(frozen=True)

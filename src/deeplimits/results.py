@@ -1,20 +1,22 @@
 """Archived runs: labelled arrays with provenance, stored so that damage shows."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import jax
 import numpy as np
 import xarray as xr
 
 from . import __version__
-from .files import atomic
+from .files import MOST_BYTES, atomic
 
 
 def lock_hash(root: Path | None = None) -> str:
@@ -88,12 +90,31 @@ def checksum(dataset: xr.Dataset) -> str:
     return digest.hexdigest()
 
 
-def write(dataset: xr.Dataset, path: str | os.PathLike) -> None:
-    """Write a data set as netCDF, whole or not at all, with a checksum of its own."""
+def write(
+    dataset: xr.Dataset,
+    path: str | os.PathLike,
+    folder: str | os.PathLike | None = None,
+) -> None:
+    """Write a data set as netCDF, whole or not at all, with a checksum of its own.
+
+    Until it is whole it lies in `folder`, on the same disk, or beside `path`. Raises
+    `ValueError` for more bytes than `load` would read.
+    """
+    _require_declared(path, (v.nbytes for v in dataset.variables.values()))
     stamped = dataset.assign_attrs(checksum=checksum(dataset))
     packing = {name: {"zlib": True} for name in stamped.data_vars if stamped[name].ndim}
-    with atomic(path) as temporary:
-        stamped.to_netcdf(temporary, engine="h5netcdf", encoding=packing)
+    # made in memory: where a disk is full, HDF5 ends the process as it closes a file
+    content = stamped.to_netcdf(engine="h5netcdf", encoding=packing)
+    with atomic(path, folder) as temporary:
+        temporary.write_bytes(content)
+
+
+def _require_declared(path: str | os.PathLike, sizes: Iterable[int]) -> None:
+    if (total := sum(sizes)) > MOST_BYTES:
+        raise ValueError(
+            f"the arrays of {path} take {total} bytes, more than the {MOST_BYTES} that "
+            "one file may hold."
+        )
 
 
 def save(
@@ -103,6 +124,7 @@ def save(
     config: Any,
     seed: int,
     wall_seconds: float,
+    folder: str | os.PathLike | None = None,
 ) -> None:
     """`write`, with provenance.
 
@@ -120,7 +142,7 @@ def save(
         seed=str(seed),
         wall_seconds=f"{wall_seconds:.1f}",
     )
-    write(stamped, path)
+    write(stamped, path, folder)
 
 
 def require_same(
@@ -153,20 +175,37 @@ def archive(name: str) -> xr.Dataset:
     return load(here if here.is_file() else installed)
 
 
+def _declared(path: Path) -> list[int]:
+    """The bytes of every array of a file, as its headers say: none is unpacked."""
+    with h5py.File(path) as file:
+        arrays = (item for item in file.values() if isinstance(item, h5py.Dataset))
+        return [array.size * array.dtype.itemsize for array in arrays]
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # h5py raises whatever the damaged bytes provoke
+        raise ValueError(f"{path} is truncated or no netCDF file ({error}).") from error
+
+
 def load(path: str | os.PathLike) -> xr.Dataset:
     """Read what `save` wrote.
 
-    Raises `ValueError` for a file that is missing, truncated or edited.
+    Raises `ValueError` for a file that is missing, truncated or edited, and for one
+    whose arrays would take more than 2 GiB: a small file can declare any size.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no archived result {path}.")
-    try:
+    with _damage_named(path):
+        sizes = _declared(path)
+    _require_declared(path, sizes)
+    with _damage_named(path):
         with xr.open_dataset(path, engine="h5netcdf") as opened:
             dataset = opened.load()
         found = checksum(dataset)
-    except Exception as error:  # h5py raises whatever the damaged bytes provoke
-        raise ValueError(f"{path} is truncated or no netCDF file ({error}).") from error
     if dataset.attrs.get("checksum") != found:
         raise ValueError(
             f"{path} was edited after it was written: its checksum differs."

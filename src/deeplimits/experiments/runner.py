@@ -93,7 +93,7 @@ class Runner:
 
         grid = list(itertools.product(*labels.values()))
         alone = not self.progress or len(grid) == 1
-        bar = tqdm(enumerate(grid), name, len(grid), disable=alone)
+        bar = tqdm(enumerate(grid), name, len(grid), disable=alone, leave=False)
         return _joined(labels, [at(*point) for point in bar])
 
     def _piece(

@@ -11,6 +11,7 @@ import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 from scipy import stats
+from tqdm import tqdm
 
 from ...checks import require_known, require_multiple, require_positive, require_room
 from ...intervals import Interval, Kind
@@ -63,13 +64,33 @@ def growth_histogram(config: Histogram, run: Runner) -> xr.Dataset:
 
 
 def _batch(config: Histogram, point: Point, key: PRNGKeyArray):
-    growth = _growth(config, key, point["batch"])
+    """A batch, in blocks: between two of them a deep run shows where it is."""
+    starts = range(0, config.batch, size := _block(config))
+    alone = not point.progress or len(starts) == 1
+    bar = tqdm(starts, "draws", unit="block", disable=alone, leave=False)
+    place = point["batch"]
+    blocks = [np.asarray(_growth(config, size, key, place, at)) for at in bar]
+    growth = np.concatenate(blocks)
     return {"state": ("member", growth[:, 0]), "gradient": ("member", growth[:, 1])}
 
 
-@partial(jax.jit, static_argnums=0)
-def _growth(config: Histogram, key: PRNGKeyArray, batch) -> Float[Array, "batch 2"]:
+LAYERS = 2**20  # that are drawn and crossed in a block, of as many networks as it takes
+
+
+def _block(config: Histogram) -> int:
+    """The networks of a block: a divisor of a batch, so that one program serves all."""
+    most = max(1, LAYERS // config.depth)
+    return max(
+        n for n in range(1, config.batch + 1) if not config.batch % n and n <= most
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _growth(
+    config: Histogram, size: int, key: PRNGKeyArray, batch, start
+) -> Float[Array, "{size} 2"]:
     keys = jr.split(key, (config.draws // config.batch, config.batch))
+    block = jax.lax.dynamic_slice_in_dim(keys[batch], start, size)
     law = setting.law("uniform", length_scale=1.0)
 
     def one(key: PRNGKeyArray) -> Float[Array, "2"]:
@@ -81,7 +102,7 @@ def _growth(config: Histogram, key: PRNGKeyArray, batch) -> Float[Array, "batch 
         norms = jnp.linalg.norm(jnp.stack([h, last, p, first]), axis=1)
         return norms[1::2] / norms[::2]
 
-    return jax.lax.map(one, keys[batch])
+    return jax.lax.map(one, block)
 
 
 def lognormal(width: int) -> tuple[float, float]:
