@@ -1,6 +1,7 @@
 """The command line: `deeplimits list`, `run`, `claims`, `fetch` and `diagnose`."""
 
 import argparse
+import contextlib
 import hashlib
 import json
 import shutil
@@ -60,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     run.add_argument("--double", action="store_true", help="compute in float64")
     run.add_argument("--output", type=Path, metavar="FILE", help="default: under runs/")
+    where = run.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, metavar="N", help="in N processes")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="on a Dask cluster")
     fetch = commands.add_parser("fetch", help="have a data set, over the network")
     fetch.set_defaults(command=_fetch)
     fetch.add_argument("name", metavar="NAME", help="its name, as in `datasets`")
@@ -119,7 +123,10 @@ def _run(options: argparse.Namespace) -> int:
     deeplimits.files.require_writable(path)
     scratch = Path("runs", ".unfinished", name)
     start = time.perf_counter()
-    dataset = experiment.run(config, key=key, scratch=scratch, progress=True)
+    with _executor(options) as executor:
+        dataset = experiment.run(
+            config, key=key, scratch=scratch, progress=True, executor=executor
+        )
     seconds = time.perf_counter() - start
     deeplimits.results.save(
         dataset, path, config=config, seed=options.seed, wall_seconds=seconds
@@ -127,6 +134,17 @@ def _run(options: argparse.Namespace) -> int:
     shutil.rmtree(scratch, ignore_errors=True)
     print(path)
     return 0
+
+
+def _executor(options: argparse.Namespace) -> contextlib.AbstractContextManager:
+    """Who computes the pieces: this process, if nobody else is named."""
+    from .experiments import executors
+
+    if options.workers is not None:
+        return executors.processes(options.workers)
+    if options.scheduler is not None:
+        return executors.cluster(options.scheduler)
+    return contextlib.nullcontext()
 
 
 def _fetch(options: argparse.Namespace) -> int:
