@@ -34,7 +34,11 @@ def cells(name: str) -> list[str]:
 def run(name: str) -> None:
     """Every cell, in one kernel; raises the error of the first that fails."""
     shell = InteractiveShell.instance()
-    for cell in cells(name):
+    first, *others = cells(name)
+    sys.modules["google.colab"] = types.ModuleType("google.colab")
+    shell.run_cell(first).raise_error()
+    del sys.modules["google.colab"]  # JAX would ask it for more than there is
+    for cell in others:
         shell.run_cell(cell).raise_error()
 
 
@@ -44,7 +48,6 @@ def main() -> None:
     names = parser.parse_args().names
     for module in LOADED:
         importlib.import_module(module)
-    sys.modules["google.colab"] = types.ModuleType("google.colab")
     for name in names:
         run(name)
         print(f"{name}: every cell ran")
