@@ -3,6 +3,7 @@ PYTHON ?= python3
 JOBS ?= 2
 bin := .venv/bin
 ready := .venv/.installed
+wheels := No wheel found? JAX has them for Linux with glibc (x86-64, ARM), macOS on Apple silicon and Windows; none for Macs with Intel processors, nor for Linux with musl.
 # On a GPU, processes that work side by side take memory as they need it.
 export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
 
@@ -50,6 +51,6 @@ environment.yml: $(ready) tools/environments.py
 $(ready): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Deep Limits needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Try: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv .venv
-	$(bin)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
+	$(bin)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock || { echo "$(wheels)"; exit 1; }
 	$(bin)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@

@@ -1,8 +1,10 @@
 """The command line: `deeplimits list`, `run`, `claims`, `fetch` and `diagnose`."""
 
 import argparse
+import codecs
 import contextlib
 import hashlib
+import io
 import json
 import shutil
 import sys
@@ -19,6 +21,7 @@ from . import sources
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; exit code 2 and one line for what was asked wrongly."""
+    _print_anywhere()
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
@@ -27,6 +30,22 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"deeplimits: {line}", file=sys.stderr)
         return 2
+
+
+def _print_anywhere() -> None:
+    """Where a terminal lacks a character, print another that means the same."""
+    plain = {"≥": ">=", "≤": "<=", "×": "x", "−": "-", "–": "-", "’": "'", "Γ": "Gamma"}
+
+    def spelt(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        lacking = error.object[error.start : error.end]
+        return "".join(plain.get(c, "?") for c in lacking), error.end
+
+    codecs.register_error("spelt", spelt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spelt")
 
 
 def one_line(error: Exception) -> str | None:

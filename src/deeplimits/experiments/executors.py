@@ -21,7 +21,6 @@ from typing import Any
 from ..checks import require_whole
 
 ANSWER = 10.0  # seconds that a scheduler has
-GOES_ON = "the pieces computed so far are kept, and the same command goes on."
 
 
 @contextlib.contextmanager
@@ -40,8 +39,8 @@ def processes(count: int) -> Iterator[Executor]:
         yield pool
     except BrokenExecutor as error:
         raise ChildProcessError(
-            "a worker was ended from outside, for lack of memory perhaps (fewer "
-            f"--workers need less): {GOES_ON}"
+            "a worker was ended from outside, for lack of memory perhaps: fewer "
+            "--workers need less"
         ) from error
     except (KeyboardInterrupt, SystemExit):
         for child in set(multiprocessing.active_children()) - others:
@@ -77,10 +76,10 @@ def cluster(address: str) -> Iterator[Executor]:
     try:
         yield client.get_executor(pure=False)
     except CancelledError as error:
-        raise ConnectionError(f"the scheduler {address} is lost: {GOES_ON}") from error
+        raise ConnectionError(f"the scheduler {address} is lost") from error
     except KilledWorker as error:
         raise ConnectionError(
-            f"one piece ended several workers, for lack of memory perhaps: {GOES_ON}"
+            "one piece ended several workers, for lack of memory perhaps"
         ) from error
     finally:
         client.close(timeout=2)
