@@ -26,8 +26,8 @@ import optax
 PLATFORMS = ("cuda", "tpu")
 MOST = 12  # calls of one experiment: no search for a minimum ends on zeros
 PAPERS = (
-    "cohen2021/limits",
-    "herty2022/training",
+    "cohen2021/tanh-depth",
+    "herty2022/sampling",
     "isobe2024/width",
     "li2018/toy",
     "marion2024/initialisation",
@@ -130,7 +130,7 @@ def library():
 
     key, x = jr.key(0), jnp.ones(3)
     weights = initialisation.smooth(4, (3, 3), length_scale=0.5, key=key)
-    kernels = initialisation.smooth(4, (2, 2, 3, 3), length_scale=0.5, key=key)
+    kernels = initialisation.smooth(4, (2, 2, 2, 3, 3), length_scale=0.5, key=key)
     blocks = {
         "OneLayer": (residual.OneLayer(weights), x),
         "OuterLayer": (residual.OuterLayer(weights), x),
@@ -144,11 +144,11 @@ def library():
     current, network = "NeuralODE", residual.ResNet(blocks["TwoLayer"][0])
     ode = continuous.from_network(network)
     jit(jax.grad(lambda x: jnp.sum(ode(x))))(x)
+    current, sde = "NeuralSDE", continuous.NeuralSDE("tanh")
+    jit(jax.grad(lambda x: jnp.sum(sde(x, weights))))(x)
     current = "train"
     data = (jnp.ones((8, 3)), jnp.ones((8, 3)))
-    training.train(
-        network, losses.mean_square, data, optax.adam(1e-2), steps=2, key=key
-    )
+    training.train(network, data, losses.mean_square, optax.adam(1e-2), 2, key=key)
     print(f"library {time.process_time() - start:.1f} s", file=sys.stderr)
 
 

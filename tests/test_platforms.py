@@ -70,6 +70,6 @@ def test_programs_are_lowered_for_accelerators():
     found = json.loads(process.stdout.decode().splitlines()[-1])
     papers = {name.partition("/")[0] for name in sources.experiments()}
     assert papers <= {name.partition("/")[0] for name in found["lowered"]}
-    networks = {"OneLayer", "OuterLayer", "TwoLayer", "Convolution", "NeuralODE"}
-    assert networks | {"train"} <= found["lowered"].keys()
+    networks = {"OneLayer", "OuterLayer", "TwoLayer", "Convolution"}
+    assert networks | {"NeuralODE", "NeuralSDE", "train"} <= found["lowered"].keys()
     assert set(found["refused"]) == {"schur", "callback"}

@@ -100,13 +100,13 @@ dependencies:
 
 # Binder's machines are slow: there a page opens at its smallest size. Its parameters
 # stand in one cell, the same in all pages; elsewhere, and in records, nothing changes.
-_HINT = "for the sizes of the page: minutes here"
+HINT = "for its full sizes"
 POST_BUILD = rf"""#!/bin/bash
 {NOTICE}set -euo pipefail
 python -m pip install --no-cache-dir --no-deps -e .
 jupytext-config set-default-viewer markdown myst
-sed -i 's/^profile = "book"$/profile = "smoke"  # "book" {_HINT}/' book/*.md
-sed -i 's/"profile = \\"book\\"/"profile = \\"smoke\\"  # \\"book\\" {_HINT}/' book/*.ipynb
+sed -i 's/^profile = "book"$/profile = "smoke"  # "book" {HINT}/' book/*.md
+sed -i 's/"profile = \\"book\\"/"profile = \\"smoke\\"  # \\"book\\" {HINT}/' book/*.ipynb
 """
 
 START = f"""#!/bin/bash

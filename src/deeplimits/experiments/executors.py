@@ -9,11 +9,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
     Executor,
+    Future,
+    InvalidStateError,
     ProcessPoolExecutor,
 )
 from typing import Any
@@ -70,19 +73,46 @@ def cluster(address: str) -> Iterator[Executor]:
     Raises `ValueError` where Dask is not installed, and `ConnectionError` where no
     scheduler answers, where it is lost, and where a piece ended several workers.
     """
-    client = _connected(address)
+    client, closed = _connected(address), threading.Event()
     from distributed import KilledWorker
 
+    lost = f"the scheduler {address} is lost"
+    executor = _Watched(client.get_executor(pure=False))
+
+    def watch() -> None:
+        while not closed.wait(0.2):
+            if client.status == "closed":
+                executor.end(ConnectionError(lost))
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
-        yield client.get_executor(pure=False)
+        yield executor
     except CancelledError as error:
-        raise ConnectionError(f"the scheduler {address} is lost") from error
+        raise ConnectionError(lost) from error
     except KilledWorker as error:
         raise ConnectionError(
             "one piece ended several workers, for lack of memory perhaps"
         ) from error
     finally:
+        closed.set()
         client.close(timeout=2)
+
+
+class _Watched(Executor):
+    """Another executor, whose futures can be ended from outside: Dask forgets one whose
+    result was on its way when the scheduler was lost."""
+
+    def __init__(self, inner: Executor):
+        self.inner, self.begun = inner, weakref.WeakSet()
+
+    def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        self.begun.add(future := self.inner.submit(fn, *args, **kwargs))
+        return future
+
+    def end(self, error: Exception) -> None:
+        for future in list(self.begun):
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(error)
 
 
 def _connected(address: str) -> Any:
