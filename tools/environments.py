@@ -105,8 +105,9 @@ POST_BUILD = rf"""#!/bin/bash
 {NOTICE}set -euo pipefail
 python -m pip install --no-cache-dir --no-deps -e .
 jupytext-config set-default-viewer markdown myst
-sed -i 's/^profile = "book"$/profile = "smoke"  # "book" {HINT}/' book/*.md
-sed -i 's/"profile = \\"book\\"/"profile = \\"smoke\\"  # \\"book\\" {HINT}/' book/*.ipynb
+cd book
+sed -i 's/^profile = "book"$/profile = "smoke"  # "book" {HINT}/' *.md
+sed -i 's/"profile = \\"book\\"/"profile = \\"smoke\\"  # \\"book\\" {HINT}/' *.ipynb
 """
 
 START = f"""#!/bin/bash
