@@ -48,8 +48,8 @@ def pack(module: str, compute: Callable[..., Arrays], *arguments: Any) -> Sent:
         module,
         sources.code_hash(module),
         jax.__version__,
-        jax.config.jax_enable_x64,
-        jax.config.jax_default_matmul_precision,
+        jax.config.read("jax_enable_x64"),
+        jax.config.read("jax_default_matmul_precision"),
         jax.default_backend(),
         pickle.dumps((compute, arguments)),
     )
@@ -138,7 +138,7 @@ def _require_same(sent: Sent) -> None:
                 f"a worker runs other {what} ({here[what]}, not {there}): start the "
                 "workers again, in the same checkout and environment."
             )
-    if sent.platform == "cpu" and not jax.config.jax_platforms:
+    if sent.platform == "cpu" and not jax.config.read("jax_platforms"):
         jax.config.update("jax_platforms", "cpu")  # heard before the first use of JAX
     if jax.default_backend() != sent.platform:
         raise ValueError(
