@@ -49,7 +49,7 @@ def pack(module: str, compute: Callable[..., Arrays], *arguments: Any) -> Sent:
         sources.code_hash(module),
         jax.__version__,
         jax.config.read("jax_enable_x64"),
-        jax.config.read("jax_default_matmul_precision"),
+        jax.config.jax_default_matmul_precision,  # pyright: ignore
         jax.default_backend(),
         pickle.dumps((compute, arguments)),
     )
@@ -138,7 +138,8 @@ def _require_same(sent: Sent) -> None:
                 f"a worker runs other {what} ({here[what]}, not {there}): start the "
                 "workers again, in the same checkout and environment."
             )
-    if sent.platform == "cpu" and not jax.config.read("jax_platforms"):
+    chosen = jax.config.jax_platforms  # pyright: ignore
+    if sent.platform == "cpu" and not chosen:
         jax.config.update("jax_platforms", "cpu")  # heard before the first use of JAX
     if jax.default_backend() != sent.platform:
         raise ValueError(
