@@ -49,6 +49,7 @@ environment.yml: $(ready) tools/environments.py
 
 $(ready): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Deep Limits needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Try: make PYTHON=python3.12" % v)'
+	@$(PYTHON) -c 'import platform, sys, sysconfig; host = sysconfig.get_config_var("HOST_GNU_TYPE") or ""; (sys.platform, platform.machine()) != ("darwin", "x86_64") and "musl" not in host or sys.exit("JAX has wheels for Linux with glibc, macOS on Apple silicon and Windows; none for Macs with Intel processors, nor for Linux with musl.")'
 	$(PYTHON) -m venv .venv
 	$(bin)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
 	$(bin)/python -m pip install --quiet --no-deps --no-build-isolation -e .

@@ -1,10 +1,14 @@
 """The environment is said four times and written once."""
 
 import importlib.util
+import json
 import re
+import subprocess
 import sys
 import tomllib
+import types
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -128,3 +132,89 @@ def test_the_dockerfile_installs_builds_and_starts(build_pack):
     assert '/bin/pip install --no-cache-dir -r "binder/requirements.txt"' in dockerfile
     assert "RUN ./binder/postBuild" in dockerfile
     assert "/binder/start" in dockerfile
+
+
+def test_binder_opens_pages_at_their_smallest(tmp_path):
+    """Source and record, and nothing else in them."""
+    (tmp_path / "book").mkdir()
+    for suffix in ("md", "ipynb"):
+        text = (ROOT / "book" / f"euler.{suffix}").read_text(encoding="utf-8")
+        (tmp_path / "book" / f"page.{suffix}").write_text(text, encoding="utf-8")
+    script = "cd " + environments.POST_BUILD.partition("\ncd ")[2]
+    subprocess.run(["bash", "-ec", script], cwd=tmp_path, check=True)
+    source = (tmp_path / "book" / "page.md").read_text(encoding="utf-8")
+    record = json.loads((tmp_path / "book" / "page.ipynb").read_text(encoding="utf-8"))
+    [cell] = [
+        c for c in record["cells"] if "parameters" in c["metadata"].get("tags", ())
+    ]
+    lines = "".join(cell["source"]).splitlines()
+    namespace = {}
+    exec("\n".join(lines), namespace)
+    assert namespace["profile"] == "smoke"
+    assert lines[0] in source.splitlines()
+    changed = set(source.splitlines()) - set(text_of("euler.md").splitlines())
+    assert changed == {lines[0]}
+
+
+def text_of(page):
+    return (ROOT / "book" / page).read_text(encoding="utf-8")
+
+
+# ----------------------------------------------------------------- Colab
+
+
+def colab_cell(monkeypatch, driver, replaced, capsys):
+    """The first cell, run as on Colab: what it installs, and what it does then."""
+    records = load(ROOT / "tools" / "records.py")
+    install = r"(?m)^( *)%pip install --quiet (.*)$"
+    code = re.sub(install, r"\1installed.append(f\2)", records.COLAB)
+    assert code != records.COLAB
+    versions = {"numpy": iter(["1.0", "2.0" if replaced else "1.0"])}
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    monkeypatch.setattr(subprocess, "getoutput", lambda command: driver)
+    monkeypatch.setattr(metadata, "version", lambda n: next(versions.get(n, iter("1"))))
+    done = []
+    kernel = types.SimpleNamespace(do_shutdown=done.append)
+    names = {"get_ipython": lambda: types.SimpleNamespace(kernel=kernel)}
+    exec(code, names | {"installed": (installed := [])})
+    return installed, done, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("driver", "extra"),
+    [
+        ("sh: nvidia-smi: not found", ""),
+        (
+            "| NVIDIA-SMI 550.54  Driver Version: 550.54  CUDA Version: 12.8 |",
+            "[cuda12]",
+        ),
+        (
+            "| NVIDIA-SMI 580.65  Driver Version: 580.65  CUDA Version: 13.0 |",
+            "[cuda13]",
+        ),
+    ],
+)
+def test_colab_installs_for_its_driver(driver, extra, monkeypatch, capsys):
+    installed, done, said = colab_cell(monkeypatch, driver, False, capsys)
+    assert installed == [f"deeplimits{extra} @ git+REPOSITORY"]
+    assert (done, said) == ([], "")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert extra.strip("[]") in {"", *extras["optional-dependencies"]}
+
+
+def test_colab_starts_again_where_what_is_loaded_was_replaced(monkeypatch, capsys):
+    _, done, said = colab_cell(monkeypatch, "", True, capsys)
+    assert done == [True]
+    assert said.startswith("Replaced while in use: numpy.")
+
+
+def test_the_floors_keep_what_colab_has():
+    """Of what a notebook there has loaded, nothing is too old for the library."""
+    lines = (ROOT / "tools" / "colab.txt").read_text().splitlines()
+    assert re.search(r"on 20\d\d-\d\d-\d\d", lines[0])
+    there = dict(line.split("==") for line in lines if "==" in line)
+    there = {environments.canonicalize_name(k): v for k, v in there.items()}
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for wanted in map(environments.Requirement, settings["dependencies"]):
+        if wanted.name in there and wanted.name != "jax":
+            assert there[wanted.name] in wanted.specifier, wanted

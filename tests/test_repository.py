@@ -211,6 +211,7 @@ def test_workflow_runs_the_steps_of_ci_run():
     assert commands(jobs["whole"]) == [f".ci/run {step}" for step in steps]
     assert commands(jobs["library"]) == [".ci/run library"]
     assert commands(jobs["lowest"]) == [".ci/run lowest"]
+    assert commands(jobs["colab"]) == [".ci/run colab"]
 
 
 def test_workflow_tests_every_supported_python(project):

@@ -48,15 +48,27 @@ PACKAGE = sources.PACKAGE
 PROFILE = "book"
 LIMIT = 1_000_000  # bytes; a record stays below it
 
-# The first cell of every chapter; REPOSITORY stands for the address in _config.yml.
+# The first cell of every chapter: in its source the first line alone, in its record the
+# whole. REPOSITORY stands for the address in _config.yml.
 COLAB = """\
 # On Colab, install the library; anywhere else this cell does nothing.
-import shutil
 import sys
 
 if "google.colab" in sys.modules:
-    extra = "[cuda]" if shutil.which("nvidia-smi") else ""
+    import re
+    import subprocess
+    from importlib.metadata import version
+
+    driver = re.search(r"CUDA Version: (\\d+)", subprocess.getoutput("nvidia-smi"))
+    extra = f"[cuda{13 if int(driver[1]) > 12 else 12}]" if driver else ""
+    names = ("h5py", "jax", "jaxlib", "matplotlib", "numpy", "scipy", "xarray")
+    used = {name: version(name) for name in names if name in sys.modules}
     %pip install --quiet "deeplimits{extra} @ git+REPOSITORY"
+    replaced = [name for name in used if used[name] != version(name)]
+    if replaced:
+        print(f"Replaced while in use: {', '.join(replaced)}.")
+        print("The kernel starts again: then run all cells once more.")
+        get_ipython().kernel.do_shutdown(True)
 """
 
 # Run last, and taken out again: what only the kernel knows.
@@ -101,7 +113,8 @@ def address(root: Path) -> str:
 
 def source_text(root: Path, name: str) -> str:
     text = (root / "book" / f"{name}.md").read_text(encoding="utf-8")
-    return text.replace("git+REPOSITORY", f"git+{address(root)}")
+    cell = COLAB.replace("git+REPOSITORY", f"git+{address(root)}")
+    return text.replace(f"\n{COLAB.splitlines()[0]}\n", f"\n{cell}", 1)
 
 
 def _cell_ids(cells: Iterable[NotebookNode]) -> Iterator[str]:

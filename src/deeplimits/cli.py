@@ -1,8 +1,10 @@
 """The command line: `deeplimits list`, `run`, `claims`, `fetch` and `diagnose`."""
 
 import argparse
+import codecs
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -35,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = sys.argv[1:] if arguments is None else arguments
     hint = f"; {_GOES_ON}" if asked[:1] == ["run"] else ""
     received: list[int] = []
+    _print_anywhere()
     try:
         with _stopped_by(received, hint):
             options = _parser().parse_args(asked)
@@ -52,6 +55,22 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         line = line if isinstance(error, ValueError) else line + hint
         return _say(deeplimits.files.printable(line, MOST - len(_NAME)), 2)
+
+
+def _print_anywhere() -> None:
+    """Where a terminal lacks a character, print another that means the same."""
+    plain = {"≥": ">=", "≤": "<=", "×": "x", "−": "-", "–": "-", "’": "'", "Γ": "Gamma"}
+
+    def spelt(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        lacking = error.object[error.start : error.end]
+        return "".join(plain.get(c, "?") for c in lacking), error.end
+
+    codecs.register_error("spelt", spelt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spelt")
 
 
 def one_line(error: Exception) -> str | None:
@@ -172,6 +191,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--output", type=_file, metavar="FILE", help="default: under runs/"
     )
+    where = run.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, metavar="N", help="in N processes")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="on a Dask cluster")
     fetch = commands.add_parser("fetch", help="have a data set, over the network")
     fetch.set_defaults(command=_fetch)
     fetch.add_argument("name", metavar="NAME", help="its name, as in `datasets`")
@@ -243,7 +265,10 @@ def _run(options: argparse.Namespace) -> int:
         if _is_there(path, identity):  # another process has just ended
             return 0
         start = time.perf_counter()
-        found = experiment.run(config, key=key, scratch=scratch, progress=True)
+        with _executor(options) as executor:
+            found = experiment.run(
+                config, key=key, scratch=scratch, progress=True, executor=executor
+            )
         passed = time.perf_counter() - start
         about = {"config": config, "seed": options.seed, "wall_seconds": passed}
         deeplimits.results.save(found, path, **about, folder=scratch)
@@ -260,6 +285,17 @@ def _is_there(path: Path, identity: dict[str, str]) -> bool:
     name = deeplimits.files.printable(str(path))
     print(f"{name} is there already: move it away to run again.")
     return True
+
+
+def _executor(options: argparse.Namespace) -> contextlib.AbstractContextManager:
+    """Who computes the pieces: this process, if nobody else is named."""
+    from .experiments import executors
+
+    if options.workers is not None:
+        return executors.processes(options.workers)
+    if options.scheduler is not None:
+        return executors.cluster(options.scheduler)
+    return contextlib.nullcontext()
 
 
 def _fetch(options: argparse.Namespace) -> int:

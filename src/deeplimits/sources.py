@@ -113,6 +113,12 @@ def code_hash(module: str, root: Path = ROOT) -> str:
     return digest(repr(sorted(hashes.items())).encode())
 
 
+def tree(root: Path = ROOT) -> str:
+    """One hash for all files of the library."""
+    files = sorted(p for p in (root / PACKAGE).rglob("*.*") if p.suffix != ".pyc")
+    return digest(b"".join(p.read_bytes() for p in files if p.is_file()))
+
+
 class Entry(NamedTuple):
     """What the sources say of an experiment."""
 

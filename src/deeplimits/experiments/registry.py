@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,10 @@ class Experiment:
         key: PRNGKeyArray,
         scratch: str | os.PathLike | None = None,
         progress: bool = False,
+        executor: Executor | None = None,
     ) -> xr.Dataset:
-        """The data set; with a folder `scratch`, from the pieces that are there.
+        """The data set; with a folder `scratch`, from the pieces that are there; with
+        an `executor`, computed by its workers.
 
         Float32 products are made in float32 on every device: left to itself, JAX
         multiplies in TensorFloat-32 on a recent GPU, to three digits, less than the
@@ -73,10 +76,9 @@ class Experiment:
         """
         identity = self.identity(config, key)
         folder = None if scratch is None else Path(scratch)
+        runner = Runner(config, key, identity, folder, progress, self.module, executor)
         with jax.default_matmul_precision("float32"):
-            found = self.compute(
-                config, Runner(config, key, identity, folder, progress)
-            )
+            found = self.compute(config, runner)
         return found.assign_attrs(identity=json.dumps(identity))
 
 

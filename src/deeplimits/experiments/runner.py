@@ -5,7 +5,8 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from jaxtyping import PRNGKeyArray
 from tqdm import tqdm
 
 from .. import results
-
-Arrays = Mapping[str, Any]  # a scalar, or (dimensions, array), by name
+from .sending import Arrays, gather, labelled, pack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +33,26 @@ class Point:
     @property
     def resumable(self) -> dict[str, Any]:
         """The options of `training.train` that let a run inside a point go on where it
-        was killed, with its own bar: `train(…, **point.resumable)`."""
-        return {"checkpoint": self.checkpoint, "progress": self.progress}
+        was killed, with its own bar: `train(…, **point.resumable)`.
+
+        Where the folder of the checkpoint is not seen, on another machine, the run
+        begins anew.
+        """
+        path = self.checkpoint
+        seen = path is not None and path.parent.is_dir()
+        return {"checkpoint": path if seen else None, "progress": self.progress}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A point of a grid, and where what is computed there is kept."""
+
+    labels: Mapping[str, Any]
+    path: Path | None
+
+    def point(self, progress: bool) -> Point:
+        saved = None if self.path is None else self.path.absolute().with_suffix(".npz")
+        return Point(self.labels, saved, progress)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +60,8 @@ class Runner:
     """What an experiment is given beside its configuration: the key, and `each`.
 
     What is kept, resumed and shown, and where a point is computed, is decided here
-    alone.
+    alone: in this process, or by the workers of an `executor`, to which the code of
+    `module` must be known.
     """
 
     config: Any
@@ -50,6 +69,8 @@ class Runner:
     identity: Mapping[str, str]
     scratch: Path | None = None
     progress: bool = False
+    module: str = ""
+    executor: Executor | None = None
 
     def each(
         self,
@@ -82,40 +103,80 @@ class Runner:
         def given() -> tuple[Mapping[str, np.ndarray], ...]:
             if shared is None:
                 return ()
-            found = self._piece((name, "shared"), {}, shared)
+            piece = _Piece({}, self._path(name, "shared"))
+            [found] = self._pieces(f"{name}, shared", [piece], shared)
             return ({str(k): v.values for k, v in found.items()},)
 
-        def at(place: int, values: tuple) -> xr.Dataset:
+        pieces = []
+        for place, values in enumerate(itertools.product(*labels.values())):
             here = dict(zip(labels, values, strict=True))
             # the place, since labels may differ in what a file's name leaves out
             parts = (name, str(place), *(f"{dim}-{v}" for dim, v in here.items()))
-            return self._piece(parts, here, lambda *args: compute(*args, *given()))
+            pieces.append(_Piece(here, self._path(*parts)))
+        return _joined(labels, self._pieces(name, pieces, compute, given))
 
-        grid = list(itertools.product(*labels.values()))
-        alone = not self.progress or len(grid) == 1
-        bar = tqdm(enumerate(grid), name, len(grid), disable=alone, leave=False)
-        return _joined(labels, [at(*point) for point in bar])
-
-    def _piece(
-        self, parts: Sequence[str], labels: Mapping[str, Any], compute: Callable
-    ) -> xr.Dataset:
-        """What `compute` returns at a point, from its file if that is there."""
-        if self.scratch is None:
-            return _dataset(
-                compute(self.config, Point(labels, None, self.progress), self.key)
-            )
+    def _path(self, *parts: str) -> Path | None:
         plain = "--".join(re.sub(r"[^\w.-]+", "_", part) for part in parts)
-        path = self.scratch / f"{plain}.nc"
-        if path.exists():
-            found = results.load(path)
-            results.require_same(self.identity, found, path)
-            return found.drop_attrs()
-        saved = self.scratch / f"{plain}.npz"
-        point = Point(labels, saved, self.progress)
-        found = _dataset(compute(self.config, point, self.key))
-        stamp = {"identity": json.dumps(dict(self.identity))}
-        results.write(found.assign_attrs(stamp), path)
-        saved.unlink(missing_ok=True)  # its training has ended
+        return None if self.scratch is None else self.scratch / f"{plain}.nc"
+
+    def _pieces(
+        self,
+        name: str,
+        pieces: Sequence[_Piece],
+        compute: Callable[..., Arrays],
+        given: Callable[[], tuple] = tuple,
+    ) -> list[xr.Dataset]:
+        """What `compute` returns at each, from its file if that is there."""
+        kept = {i: self._kept(piece) for i, piece in enumerate(pieces)}
+        rows = {i: found for i, found in kept.items() if found is not None}
+        missing = {i: piece for i, piece in enumerate(pieces) if i not in rows}
+        if missing and self.scratch is not None:
+            self.scratch.mkdir(parents=True, exist_ok=True)
+        alone = self.executor is None and len(pieces) == 1
+        shown = self.progress and not alone
+        with tqdm(None, name, len(pieces), disable=not shown, leave=False) as bar:
+            bar.update(len(rows))
+            for i, found in self._computed(missing, compute, given):
+                rows[i] = self._keep(found, pieces[i])
+                bar.update()
+        return [rows[i] for i in range(len(pieces))]
+
+    def _kept(self, piece: _Piece) -> xr.Dataset | None:
+        if piece.path is None or not piece.path.exists():
+            return None
+        found = results.load(piece.path)
+        results.require_same(self.identity, found, piece.path)
+        return found.drop_attrs()
+
+    def _computed(
+        self,
+        missing: Mapping[int, _Piece],
+        compute: Callable[..., Arrays],
+        given: Callable[[], tuple],
+    ) -> Iterator[tuple[int, xr.Dataset]]:
+        """What is missing, in the order in which it is finished."""
+
+        def arguments(piece: _Piece) -> tuple:
+            away = self.executor is not None
+            point = piece.point(self.progress and not away)
+            return (self.config, point, self.key, *given())
+
+        if self.executor is None:
+            for i, piece in missing.items():
+                yield i, labelled(compute(*arguments(piece)))
+        else:
+            packed = (
+                (i, pack(self.module, compute, *arguments(piece)))
+                for i, piece in missing.items()
+            )
+            yield from gather(self.executor, packed)
+
+    def _keep(self, found: xr.Dataset, piece: _Piece) -> xr.Dataset:
+        if piece.path is not None:
+            stamp = {"identity": json.dumps(dict(self.identity))}
+            results.write(found.assign_attrs(stamp), piece.path)
+            # its training has ended
+            piece.path.with_suffix(".npz").unlink(missing_ok=True)
         return found
 
 
@@ -124,19 +185,6 @@ def _require_distinct(labels: Mapping[str, Sequence]) -> None:
         for value in values:
             if values.count(value) > 1:
                 raise ValueError(f"{dim} names {value} twice: {values}.")
-
-
-def _dataset(arrays: Arrays) -> xr.Dataset:
-    """With the arrays of JAX as those of NumPy, which netCDF knows. Axes that nobody
-    named are named after their array: those of what is shared."""
-
-    def labelled(name: str, value: Any) -> Any:
-        dims, array = value if isinstance(value, tuple) else (None, value)
-        array = np.asarray(array)
-        own = tuple(f"{name}_{axis}" for axis in range(array.ndim))
-        return own if dims is None else dims, array
-
-    return xr.Dataset({name: labelled(name, value) for name, value in arrays.items()})
 
 
 def _joined(labels: Mapping[str, Sequence], rows: Sequence[xr.Dataset]) -> xr.Dataset:

@@ -1,0 +1,130 @@
+"""Who computes the pieces of an experiment: processes of this machine, or a cluster.
+
+Both are a `concurrent.futures.Executor`, for as long as a `with` lasts.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    InvalidStateError,
+    ProcessPoolExecutor,
+)
+from typing import Any
+
+from ..checks import require_whole
+
+ANSWER = 10.0  # seconds that a scheduler has
+
+
+@contextlib.contextmanager
+def processes(count: int) -> Iterator[Executor]:
+    """`count` processes of this machine.
+
+    They are spawned, since threads of JAX do not survive a fork, and end with this one,
+    however it ends. Raises `ValueError` for a count that is no positive number, and
+    `ChildProcessError` where a process was ended from outside.
+    """
+    require_whole(1, workers=count)
+    others = set(multiprocessing.active_children())
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, spawn, initializer=_follow)
+    try:
+        yield pool
+    except BrokenExecutor as error:
+        raise ChildProcessError(
+            "a worker was ended from outside, for lack of memory perhaps: fewer "
+            "--workers need less"
+        ) from error
+    except (KeyboardInterrupt, SystemExit):
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _follow() -> None:
+    """Let this process end with its parent, and without a word on Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def cluster(address: str) -> Iterator[Executor]:
+    """The workers of the Dask scheduler at `address`, as `tcp://host:8786`.
+
+    Raises `ValueError` where Dask is not installed, and `ConnectionError` where no
+    scheduler answers, where it is lost, and where a piece ended several workers.
+    """
+    client, closed = _connected(address), threading.Event()
+    from distributed import KilledWorker
+
+    lost = f"the scheduler {address} is lost"
+    executor = _Watched(client.get_executor(pure=False))
+
+    def watch() -> None:
+        while not closed.wait(0.2):
+            if client.status == "closed":
+                executor.end(ConnectionError(lost))
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield executor
+    except CancelledError as error:
+        raise ConnectionError(lost) from error
+    except KilledWorker as error:
+        raise ConnectionError(
+            "one piece ended several workers, for lack of memory perhaps"
+        ) from error
+    finally:
+        closed.set()
+        client.close(timeout=2)
+
+
+class _Watched(Executor):
+    """Another executor, whose futures can be ended from outside: Dask forgets one whose
+    result was on its way when the scheduler was lost."""
+
+    def __init__(self, inner: Executor):
+        self.inner, self.begun = inner, weakref.WeakSet()
+
+    def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        self.begun.add(future := self.inner.submit(fn, *args, **kwargs))
+        return future
+
+    def end(self, error: Exception) -> None:
+        for future in list(self.begun):
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(error)
+
+
+def _connected(address: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError(
+            'a scheduler needs Dask: pip install "deeplimits[cluster]".'
+        ) from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        return Client(address, timeout=ANSWER, set_as_default=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConnectionError(f"no scheduler answers at {address}: {reason}") from error

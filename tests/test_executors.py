@@ -1,0 +1,285 @@
+"""Laws of who computes: the numbers of one process, whoever made them."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import jax
+import jax.random as jr
+import pytest
+import toy
+import xarray as xr
+
+from deeplimits import cli, sources
+from deeplimits.experiments import executors, registry, sending
+
+TESTS = Path(__file__).parent
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(TESTS), str(sources.ROOT)]),
+    "JAX_PLATFORMS": "",  # the run says which
+}
+
+
+def computed(folder):
+    """How often each piece was begun."""
+    return Counter(
+        p.name.split("-")[0] for p in Path(folder).iterdir() if "-" in p.name
+    )
+
+
+def until(found, process=None):
+    """Wait for what must come; a test's own time limit ends it where it does not."""
+    while not (value := found()):
+        assert process is None or process.poll() is None, "it ended before"
+        time.sleep(0.01)
+    return value
+
+
+def kept(scratch):
+    return {p.name.split("--")[1] for p in Path(scratch).glob("sums--*.nc")} - {
+        "shared.nc"
+    }
+
+
+@pytest.fixture
+def log(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """What one process computes."""
+    (tmp_path / "serial").mkdir()
+    experiment = toy.sums(tmp_path / "serial")
+    return experiment.run(experiment.preset("book"), key=jr.key(5))
+
+
+def killing(log, then=lambda: None):
+    """Kill the process that waits for it, as soon as it does."""
+
+    def kill():
+        pid = int(
+            until(lambda: (log / "victim").is_file() and (log / "victim").read_text())
+        )
+        then()
+        os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+def same(found, whole):
+    assert found["sums"].dtype == whole["sums"].dtype == "float64"
+    xr.testing.assert_identical(found.drop_attrs(), whole.drop_attrs())
+
+
+# ----------------------------------------------------------------- processes
+
+
+def test_processes_compute_what_one_computes(log, whole, tmp_path):
+    """In the precision of the piece, whatever the process around it has; and an error
+    of one piece is raised as it is, after what ran beside it is kept."""
+    good, bad = toy.sums(log), toy.sums(log, pieces=3, fails=1)
+    with executors.processes(2) as executor, jax.enable_x64(False):
+        found = good.run(good.preset("book"), key=jr.key(5), executor=executor)
+        assert found.attrs["identity"]
+        same(found, whole)
+        assert computed(log) == {"shared": 1} | {f"piece{i}": 1 for i in range(8)}
+        with pytest.raises(ValueError, match=r"^place 1 cannot be computed\.$"):
+            bad.run(
+                bad.preset("book"), key=jr.key(5), scratch=tmp_path, executor=executor
+            )
+        assert "0" in kept(tmp_path)
+        assert "1" not in kept(tmp_path)
+
+
+def test_a_killed_process_is_said_in_a_line_and_what_is_there_is_kept(
+    log, whole, tmp_path
+):
+    experiment = toy.sums(log, waits=4)
+    run = {"config": experiment.preset("book"), "key": jr.key(5)}
+    run["scratch"] = scratch = tmp_path / "scratch"
+    killer = killing(log, lambda: until(lambda: len(kept(scratch)) == 7))
+    with pytest.raises(ChildProcessError, match="ended from outside") as error:
+        with executors.processes(2) as executor:
+            experiment.run(**run, executor=executor)
+    killer.join()
+    assert "\n" not in str(error.value)
+    before = computed(log)
+    same(experiment.run(**run), whole)
+    assert computed(log) - before == {"piece4": 1}
+
+
+def test_processes_end_with_the_one_that_began_them(log, tmp_path):
+    code = """
+import sys, jax.random as jr, toy
+from deeplimits.experiments import executors
+if __name__ == "__main__":
+    with executors.processes(1) as executor:
+        found = toy.sums(sys.argv[1], waits=0)
+        found.run(found.preset("book"), key=jr.key(5), executor=executor)
+"""
+    (tmp_path / "run.py").write_text(code)
+    command = [sys.executable, str(tmp_path / "run.py"), str(log)]
+    process = subprocess.Popen(command, env=ENVIRONMENT)
+    worker = int(
+        until(
+            lambda: (log / "victim").is_file() and (log / "victim").read_text(), process
+        )
+    )
+    process.kill()
+    process.wait()
+    until(lambda: not alive(worker))
+
+
+def alive(pid):
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z"  # nobody may be there to collect it
+    return False
+
+
+# ----------------------------------------------------------------- who may compute
+
+
+def toys_piece(**changes):
+    with jax.default_matmul_precision("float32"):
+        sent = sending.pack("deeplimits.checks", dict, [("x", 1.0)])
+    return sent._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"code": "0123"}, r"a worker runs other code \(\w{16}, not 0123\)"),
+        ({"jax": "0.4.1"}, "a worker runs other JAX .*, not 0.4.1"),
+        ({"platform": "tpu"}, "a worker computes on .*pu, this run on tpu"),
+    ],
+)
+def test_a_worker_with_other_code_is_refused(changes, message):
+    assert sending.unpack(toys_piece())["x"] == 1.0
+    with pytest.raises(ValueError, match=message) as error:
+        # not even read: names in it may mean something else there
+        sending.unpack(toys_piece(**changes, payload=b"nothing"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_worker_whose_files_were_edited_since_is_refused(monkeypatch):
+    sending.unpack(toys_piece())
+    sending._code.cache_clear()
+    monkeypatch.setattr(sources, "tree", lambda: "another")
+    with pytest.raises(ValueError, match="runs other code \\(edited"):
+        sending.unpack(toys_piece())
+    sending._code.cache_clear()
+
+
+def test_an_error_that_only_a_worker_knows_comes_back_as_text():
+    class Odd(Exception):
+        def __init__(self, a, b):
+            super().__init__("odd")
+
+    assert isinstance(sending._portable(Odd(1, 2)), RuntimeError)
+    assert type(sending._portable(UnicodeError("text"))) is ValueError
+
+
+def test_a_count_of_workers_is_positive():
+    for count in (0, -1):
+        with pytest.raises(ValueError, match="workers must be a whole number"):
+            with executors.processes(count):
+                pass
+
+
+# ----------------------------------------------------------------- a cluster
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A scheduler and two workers, processes of their own: its address, and itself."""
+    folder = tmp_path_factory.mktemp("cluster")
+    place = folder / "scheduler.json"
+    common = ["--host=127.0.0.1", "--no-dashboard", f"--scheduler-file={place}"]
+    worker = ["dask_worker", *common, "--nthreads=1", "--no-nanny"]
+    with contextlib.ExitStack() as stack:
+        started = []
+        for program in (["dask_scheduler", *common, "--port=0"], worker, worker):
+            command = [sys.executable, "-m", f"distributed.cli.{program[0]}"]
+            with open(folder / f"{len(started)}.log", "w") as out:
+                process = subprocess.Popen(
+                    [*command, *program[1:]],
+                    env=ENVIRONMENT,
+                    cwd=folder,
+                    stdout=out,
+                    stderr=out,
+                )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            started.append(process)
+        until(place.is_file, started[0])
+        yield json.loads(place.read_text())["address"], started[0]
+
+
+def test_a_cluster_loses_a_worker_and_then_its_scheduler(
+    cluster, log, whole, tmp_path, monkeypatch, capfd
+):
+    """Bitwise the same numbers, nothing that was kept computed twice; and without a
+    scheduler one line, and a later run that goes on."""
+    address, scheduler = cluster
+    experiment = toy.sums(log, waits=3)
+    scratch, written = tmp_path / "scratch", set()
+    killer = killing(log, lambda: written.update(kept(scratch)))
+    with executors.cluster(address) as executor:
+        found = experiment.run(
+            experiment.preset("book"), key=jr.key(5), scratch=scratch, executor=executor
+        )
+    killer.join()
+    same(found, whole)
+    count = computed(log)
+    assert count["piece3"] == 2
+    assert all(count[f"piece{i}"] == 1 for i in written)
+
+    bad = toy.sums(log, pieces=3, fails=1)
+    with pytest.raises(ValueError, match=r"^place 1 cannot be computed\.$"):
+        with executors.cluster(address) as executor:
+            bad.run(bad.preset("book"), key=jr.key(5), executor=executor)
+
+    (tmp_path / "second").mkdir()
+    second = toy.sums(tmp_path / "second", pieces=6, waits=3)
+    monkeypatch.setitem(registry._REGISTERED, "toy/sums", second)
+    monkeypatch.chdir(tmp_path)
+    thread = threading.Thread(
+        target=lambda: (
+            until((tmp_path / "second" / "victim").is_file),
+            scheduler.kill(),
+        )
+    )
+    thread.start()
+    capfd.readouterr()
+    monkeypatch.setattr(executors, "ANSWER", 2)
+    assert cli.main(["run", "toy/sums", "--scheduler", address]) == 2
+    thread.join()
+    line = capfd.readouterr().err.rsplit("\r", 1)[-1].strip().splitlines()[-1]
+    assert line.startswith(f"deeplimits: the scheduler {address} is lost")
+    before = computed(tmp_path / "second")
+    there = len(kept(*(tmp_path / "runs" / ".unfinished").iterdir()))
+    assert cli.main(["run", "toy/sums"]) == 0
+    assert sum((computed(tmp_path / "second") - before).values()) == 6 - there
+
+
+def test_where_no_scheduler_answers(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(registry._REGISTERED, "toy/sums", toy.sums(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(executors, "ANSWER", 0.2)
+    assert cli.main(["run", "toy/sums", "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    line = capsys.readouterr().err
+    assert "no scheduler answers at tcp://127.0.0.1:1" in line
+    assert line.count("\n") == 1
