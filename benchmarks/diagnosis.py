@@ -44,19 +44,24 @@ POWER_WIDTHS = (8, 16, 64)
 POWER_REPEATS = 20
 _EVERY = 40  # networks between two savings
 _ANSWERS = {
-    diagnosis.SMOOTH: known.Answer.ODE,
-    diagnosis.ROUGH: known.Answer.SDE,
-    diagnosis.BETWEEN: known.Answer.OWN,
-    diagnosis.IDENTITY: known.Answer.IDENTITY,
-    diagnosis.EXPLOSIVE: known.Answer.EXPLOSIVE,
-    diagnosis.ABSTAIN: known.Answer.ABSTAIN,
+    "smooth: neural ODE": known.Answer.ODE,
+    "trend and noise: neural ODE": known.Answer.ODE,
+    "rough: SDE": known.Answer.SDE,
+    "neither, in between": known.Answer.OWN,
+    "trend and noise": known.Answer.BOTH,
+    "trend and noise: SDE with drift": known.Answer.BOTH,
+    "identity": known.Answer.IDENTITY,
+    "explosive": known.Answer.EXPLOSIVE,
+    "not enough depth to say": known.Answer.ABSTAIN,
 }
 
 
 def answer(verdict: str, reason: str) -> known.Answer:
     """The one place that knows the words of the rule."""
-    if verdict == diagnosis.BETWEEN and reason.startswith("noise about"):
+    if reason.startswith("noise about a larger trend"):
         return known.Answer.BOTH
+    if reason.startswith("the layers alternate"):
+        return known.Answer.ALTERNATES
     return _ANSWERS[verdict]
 
 

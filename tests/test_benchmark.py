@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deeplimits import results
+from deeplimits import diagnosis, results
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-import diagnosis as benchmark
+import diagnosis as benchmark  # of benchmarks/
 import networks
 import trained
 from networks import KINDS, Answer, Case, Truth
 
+ROOT = Path(__file__).parents[1]
 SHALLOW, DEEP, WIDTH = 64, 256, 32
 
 
@@ -173,6 +174,15 @@ def test_the_limit_follows_from_the_two_orders():
     assert both.answer(None) == balanced.answer(None) == Answer.BOTH
 
 
+def test_every_verdict_of_the_rule_has_its_answer():
+    found = {benchmark.answer(verdict, "") for verdict in diagnosis.VERDICTS}
+    assert found >= set(Answer) - {Answer.ALTERNATES, Answer.BOTH}
+    larger = benchmark.answer(diagnosis.BETWEEN, "noise about a larger trend (60%)")
+    assert larger == Answer.BOTH
+    reason = "the layers alternate: give each kind apart"
+    assert benchmark.answer(diagnosis.ABSTAIN, reason) == Answer.ALTERNATES
+
+
 def test_what_one_depth_cannot_tell_is_right_only_unsaid():
     far, near = KINDS["AR(1), 0.9"].truth, KINDS["AR(1), 0.5"].truth
     assert far.right(Answer.ABSTAIN) == "abstained"
@@ -262,3 +272,21 @@ def test_there_are_enough_trained_networks_of_each_sort():
     assert sum(len(group.members) for group in groups) >= 60
     assert {group.block for group in groups} == set(trained.DEPTHS)
     assert {group.optimiser for group in groups} == {"SGD", "AdamW"}
+
+
+@pytest.mark.parametrize("half", ["first", "second"])
+def test_an_archived_half_has_the_cases_of_the_script(half):
+    path = ROOT / f"results/benchmarks/diagnosis-{half}.nc"
+    if not path.is_file():
+        pytest.skip("it is drawn when the rule is done")
+    found = results.load(path)
+    names = [case.name for case in networks.cases()]
+    assert found["kind"].values.tolist() == names
+    assert found["kind_name"].values.tolist() == list(dict.fromkeys(names))
+    assert int(found["count"].sum()) == len(names)
+    truths = [KINDS[case.kind].truth for case in networks.cases()]
+    assert found["truth"].values.tolist() == list(map(str, truths))
+    for case, truth, outcome, said in zip(
+        networks.cases(), truths, found["outcome"], found["answer"], strict=True
+    ):
+        assert truth.right(Answer(str(said.item())), case.beta) == outcome, case
