@@ -71,7 +71,9 @@ def without_exception(weights):
 
 
 def same_layers(one, two):
-    return sum(np.allclose(a, b, rtol=1e-4) for a, b in zip(one, two, strict=True))
+    """How many: up to the rounding of float32 in a product."""
+    near = 1e-5 * np.abs(one).max()
+    return sum(np.allclose(a, b, atol=near) for a, b in zip(one, two, strict=True))
 
 
 def exponent(shallow, deep):
@@ -201,7 +203,8 @@ def test_a_half_is_large_and_its_draws_are_its_own():
     depths = {depth for case in cases for depth in case.depths}
     assert (min(depths), max(depths)) == (12, 1024)
     assert {c.width for c in cases} >= {8, 256}
-    one, again, other = (networks.networks(cases[0], key)[0] for key in (1, 1, 2))
+    [case] = [c for c in cases if (c.kind, *c.depths, c.width) == ("tied", 12, 8)]
+    one, again, other = (networks.networks(case, key)[0] for key in (1, 1, 2))
     np.testing.assert_array_equal(one["weight"], again["weight"])
     assert not np.isclose(one["weight"], other["weight"]).any()
     fewer = [c.name for c in cases if len(c.depths) == 1 and min(c.depths[0], 128) > 99]
@@ -210,24 +213,30 @@ def test_a_half_is_large_and_its_draws_are_its_own():
 
 def test_an_interrupted_benchmark_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "_EVERY", 2)
-    cases = [c for c in networks.cases() if c.depths == (12,) and c.width == 8][:6]
-    work, finish = benchmark.partial(benchmark.row, key=1), benchmark.counted
-    path = str(tmp_path / "x.nc")
+    cases = [c for c in networks.cases() if c.depths == (12,) and c.width == 8][-5:]
+    first, asked = benchmark.row(cases[0], key=1), []
+    path, again = (str(tmp_path / name) for name in ("x.nc", "y.nc"))
+
+    def work(case):
+        asked.append(case)
+        return first | {"kind": case.name}
 
     def interrupted(case):
         if case is cases[3]:
             raise KeyboardInterrupt
         return work(case)
 
+    rest = (benchmark.counted, path, {"key": 1})
     with pytest.raises(KeyboardInterrupt):
-        benchmark.measure(cases, interrupted, finish, path, {"key": 1})
+        benchmark.measure(cases, interrupted, *rest)
     assert results.load(path).sizes["network"] == 2
-    done = benchmark.measure(cases, work, finish, path, {"key": 1})
-    whole = benchmark.measure(cases, work, finish, str(tmp_path / "y.nc"), {"key": 1})
-    assert done.drop_vars("seconds").equals(whole.drop_vars("seconds"))
-    assert int(whole["count"].sum()) == 6
+    done = benchmark.measure(cases, work, *rest)
+    assert asked == [*cases[:3], *cases[2:]]
+    whole = benchmark.measure(cases, work, benchmark.counted, again, {"key": 1})
+    assert done.equals(whole)
+    assert int(whole["count"].sum()) == 5
     with pytest.raises(ValueError, match="another computation"):
-        benchmark.measure(cases, work, finish, path, {"key": 2})
+        benchmark.measure(cases, work, benchmark.counted, path, {"key": 2})
 
 
 def test_counts_are_those_of_the_rows():
@@ -253,18 +262,17 @@ def test_counts_are_those_of_the_rows():
 def test_trained_units_in_another_order_compute_the_same(block):
     shapes = trained._shapes(block)
     rng = np.random.default_rng(0)
-    weights = {name: rng.normal(size=(3, *z)) for name, z in shapes.items()}
+    weights = {name: rng.normal(size=(2, *z)) for name, z in shapes.items()}
     other = trained.other_order(block, weights)
     assert all((other[name] != weights[name]).any() for name in weights)
     features = shapes["outer"][0]
     inputs = {"two layers": (), "convolution": (8, 8), "attention": (8,)}[block]
     h = rng.normal(size=(features, *inputs)).astype(np.float32)
-    for k in range(3):
-        one, two = (
-            trained._residual(block, {n: np.float32(z[k]) for n, z in w.items()}, h)
-            for w in (weights, other)
-        )
-        np.testing.assert_allclose(one, two, atol=1e-4 * np.abs(one).max())
+    one, two = (
+        trained._residual(block, {n: np.float32(z[1]) for n, z in w.items()}, h)
+        for w in (weights, other)
+    )
+    np.testing.assert_allclose(one, two, atol=1e-4 * np.abs(one).max())
 
 
 def test_there_are_enough_trained_networks_of_each_sort():
