@@ -103,6 +103,8 @@ def test_memory_counts_in_layers_or_in_depth_time():
         for weights in map(seen, drawn(f"AR(1), {phi:g}", SHALLOW, DEEP)):
             for n in (1, 3):
                 assert correlation(weights, n) == pytest.approx(phi**n, abs=0.03)
+            first, *rest = root_mean_square(weights)
+            assert first == pytest.approx(np.mean(rest), rel=0.1)  # stationary
     kind = "Ornstein-Uhlenbeck, three depths"
     few, many = map(seen, drawn(kind, SHALLOW, DEEP))
     for part in (16, 4):
