@@ -149,9 +149,9 @@ def run(mutants: list[Mutant], jobs: int, root: Path = ROOT) -> list[str]:
 
 
 def copied(root: Path, tree: Path) -> Path:
-    """A copy of what the tests of the library need."""
+    """A copy of what the tests need."""
     skip = shutil.ignore_patterns("__pycache__", ".*")
-    for name in ("src", "tests", "tools", "results", "book"):
+    for name in ("src", "tests", "tools", "results", "book", "benchmarks"):
         if (root / name).is_dir():
             shutil.copytree(root / name, tree / name, ignore=skip)
     for name in ("pyproject.toml", "requirements.lock", "_config.yml"):
