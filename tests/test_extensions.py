@@ -134,7 +134,7 @@ def test_the_card_says_what_the_ledger_says(pages):
     assert "The range was written before, in commit 0123abc; 3 looks." in text
     line = card.find("summary").get_text(" ", strip=True)
     numbers = "−1 [−1.02, −0.98], over seeds"
-    assert " ".join(line.split()) == f"✓ agrees · Proposition 0 · {numbers} · ledger"
+    assert " ".join(line.split()) == f"✓ agrees · Proposition 0 · {numbers}"
     halves = "halves of the window: −1.04 [−1.08, −1] and −0.96 [−0.99, −0.92]."
     assert halves in text
     assert card.find("a", href="ledger.html#ledger-toy-claim")
@@ -147,7 +147,7 @@ def test_an_undecided_claim_has_a_card_of_its_own_and_says_of_what_it_was_measur
     text = card.get_text(" ", strip=True)
     assert "claim-undecided" in card["class"]
     numbers = "−1 [−1.3, −0.7], residuals of one curve"
-    assert f"? undecided · Proposition 1 · {numbers} · ledger" in text
+    assert f"? undecided · Proposition 1 · {numbers}" in text
     assert "The range was written after a first number was seen; one look." in text
     assert "halves" not in text  # there are none
     row = pages("ledger").find(id="ledger-toy-wide")

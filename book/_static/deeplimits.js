@@ -67,3 +67,41 @@ window.addEventListener("afterprint", () => {
     delete proof.dataset.printed;
   }
 });
+
+// Names: of buttons that scripts make, and of a part of the page that has none.
+function nameParts() {
+  for (const button of document.querySelectorAll("button.toggle-button")) {
+    const title = button.closest(".admonition-title")?.textContent.trim();
+    if (title) button.setAttribute("aria-label", title);
+  }
+  for (const icon of document.querySelectorAll(".theme-switch-button :is(i, svg)")) {
+    icon.setAttribute("aria-hidden", "true");
+    icon.removeAttribute("title");
+    icon.removeAttribute("aria-labelledby");
+    icon.querySelector("title")?.remove();
+  }
+  document.querySelector(".search-button-field")?.removeAttribute("aria-label");
+  const side = document.querySelector(".bd-sidebar-primary");
+  side?.setAttribute("role", "region");
+  side?.setAttribute("aria-label", "The book");
+}
+document.addEventListener("DOMContentLoaded", nameParts); // icons become pictures later
+window.addEventListener("load", nameParts);
+
+// What scrolls can be reached by the keyboard, and nothing else of its kind: looked at
+// again whenever a box changes its size, as it does when it is unfolded.
+const boxes = "article :is(pre, table, .scroll-x, .math, mjx-container, .output, " +
+  ".cell_output, .pst-scrollable-table-container, .sd-card-body)";
+const sizes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const scrolls = ["auto", "scroll"].includes(getComputedStyle(target).overflowX) &&
+      (target.clientWidth + 1 < target.scrollWidth ||
+        target.clientHeight + 1 < target.scrollHeight);
+    if (scrolls) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+window.addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  for (const box of document.querySelectorAll(boxes)) sizes.observe(box);
+});
