@@ -36,7 +36,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 def one_page(root: Path, folder: Path) -> Path:
     """Build the book as one page, `index.html` at the top of the folder returned."""
-    tool = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(root)]
+    start = "from jupyter_book.cli.main import main; main()"
+    tool = [sys.executable, "-c", start, "build", str(root)]
     kind = ["--builder", "custom", "--custom-builder", "singlehtml", "--all"]
     subprocess.run([*tool, *kind, "--path-output", str(folder)], check=True)
     site = folder / "_build" / "singlehtml"

@@ -1,7 +1,7 @@
 """The library's reference: signatures and docstrings, read and not imported.
 
-Docstrings are MyST, with formulas, and are parsed as such. Every name gets an anchor, an
-entry of the inventory (`objects.inv`, domain `py`) and a link to its source.
+Docstrings are MyST, with formulas, and are parsed as such. Every name gets an anchor,
+an entry of the inventory (`objects.inv`, domain `py`) and a link to its source.
 """
 
 import ast

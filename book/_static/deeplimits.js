@@ -80,6 +80,10 @@ function nameParts() {
     icon.removeAttribute("aria-labelledby");
     icon.querySelector("title")?.remove();
   }
+  for (const caret of document.querySelectorAll(".bd-links summary")) {
+    const page = caret.closest("li").querySelector("a").textContent.trim();
+    caret.setAttribute("aria-label", `Parts of “${page}”`);
+  }
   document.querySelector(".search-button-field")?.removeAttribute("aria-label");
   const side = document.querySelector(".bd-sidebar-primary");
   side?.setAttribute("role", "region");
@@ -104,4 +108,21 @@ const sizes = new ResizeObserver((entries) => {
 window.addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
   for (const box of document.querySelectorAll(boxes)) sizes.observe(box);
+});
+
+// Results of a search show formulas as words: no private macro, no braces.
+document.addEventListener("DOMContentLoaded", () => {
+  if (typeof Search === "undefined" || !Search.htmlToText) return;
+  const plain = Search.htmlToText;
+  const words = (tex) => tex
+    .replace(/\\(mathcal|mathbb|mathrm|mathbf|operatorname|text|left|right)\b/g, "")
+    .replace(/\\infty\b/g, "∞").replace(/\\to\b/g, "→").replace(/\\le\b/g, "≤")
+    .replace(/\\[()[\],;! ]/g, " ").replace(/[\\{}$]/g, "").replace(/\s+/g, " ");
+  Search.htmlToText = (html, anchor) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    for (const formula of page.querySelectorAll(".math")) {
+      formula.textContent = words(formula.textContent);
+    }
+    return plain(page.documentElement.outerHTML, anchor);
+  };
 });
