@@ -24,8 +24,8 @@ def records(root: Path) -> list[dict[str, str]]:
     for path in sorted((root / "book").glob("*.ipynb")):
         kind = front_matter(path.with_suffix(".md"))["kind"]
         comment = (
-            f"`python tools/records.py {path.stem}`; at most {KINDS[kind].seconds} s on "
-            "two CPU cores; every printed number and text as committed, pictures apart "
+            f"`python tools/records.py {path.stem}`; at most {KINDS[kind].seconds} s "
+            "on two CPU cores; every printed number and text as committed, pictures apart "
             f"(`make test-records` compares: pytest --nbval book/{path.name})"
         )
         found.append({"file": f"book/{path.name}", "comment": comment})

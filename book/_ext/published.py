@@ -33,7 +33,8 @@ NOWHERE = """<!DOCTYPE html>
 <meta name="color-scheme" content="light dark">
 <title>No such page · {title}</title>
 <style>
-body {{ font: 1.1rem/1.6 sans-serif; margin: 15vh auto; max-width: 34rem; padding: 0 1rem; }}
+body {{ font: 1.1rem/1.6 sans-serif; margin: 15vh auto; max-width: 34rem; }}
+body {{ padding: 0 1rem; }}
 </style>
 </head>
 <body>
