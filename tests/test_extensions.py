@@ -92,8 +92,8 @@ def record(card=CARD, alt="A line of slope {slope:.1f} and more", measured=True)
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 
-def build(root, claims=(CLAIM, CLAIM | WIDE), moved=MOVED, **options):
-    """Build the small book; the exit status and all that was said."""
+def lay_out(root, claims=(CLAIM, CLAIM | WIDE), moved=MOVED, **options):
+    """Write the small book."""
     book = root / "book"
     for name in ("_ext", "_static"):
         shutil.copytree(ROOT / "book" / name, book / name)
@@ -108,6 +108,11 @@ def build(root, claims=(CLAIM, CLAIM | WIDE), moved=MOVED, **options):
     for name, text in PAGES.items():
         (book / f"{name}.md").write_text(text)
     nbformat.write(record(**options), book / "toy.ipynb")
+
+
+def build(root, **options):
+    """Build the small book; the exit status and all that was said."""
+    lay_out(root, **options)
     tool = Path(sys.executable).with_name("jupyter-book")
     command = [str(tool), "build", str(root), "-W", "-n", "--keep-going"]
     done = subprocess.run(command, capture_output=True, text=True)

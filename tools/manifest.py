@@ -25,8 +25,8 @@ def records(root: Path) -> list[dict[str, str]]:
         kind = front_matter(path.with_suffix(".md"))["kind"]
         comment = (
             f"`python tools/records.py {path.stem}`; at most {KINDS[kind].seconds} s "
-            "on two CPU cores; every printed number and text as committed, pictures apart "
-            f"(`make test-records` compares: pytest --nbval book/{path.name})"
+            "on two CPU cores; every printed number and text as committed, pictures "
+            f"apart (`make test-records` compares: pytest --nbval book/{path.name})"
         )
         found.append({"file": f"book/{path.name}", "comment": comment})
     return found
