@@ -410,3 +410,12 @@ def test_the_ledger_can_be_filtered(visit):
     assert seen.count(rows) == everything
     seen.page.goto(f"{seen.page.url}?verdict=not-attempted")
     assert seen.count(rows) == seen.count("tr.claim-not-attempted[class*=paper-]") > 0
+
+
+def test_results_of_a_search_show_words(visit):
+    seen = visit(SITE / "search.html", **LAPTOP)
+    formula = r"<span class='math'>\(\norm{x} \le \mathcal{V}_L\)</span>"
+    page = f"<div role='main'><p>Then {formula}.</p></div>"
+    assert seen.page.evaluate("(page) => Search.htmlToText(page)", page).split() == (
+        "Then norm x ≤ V_L .".split()
+    )

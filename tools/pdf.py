@@ -16,6 +16,8 @@ import sys
 import threading
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = (os.environ.get("CHROMIUM", ""), "chromium", "google-chrome")
 FOOT = """<div style="font-size: 8px; width: 100%; text-align: center">
@@ -41,9 +43,9 @@ def one_page(root: Path, folder: Path) -> Path:
     kind = ["--builder", "custom", "--custom-builder", "singlehtml", "--all"]
     subprocess.run([*tool, *kind, "--path-output", str(folder)], check=True)
     site = folder / "_build" / "singlehtml"
-    [page] = [p for p in site.glob("**/*.html") if "_static" not in p.parts]
-    if page.parent != site:  # its addresses are those of a page at the top
-        shutil.copy(page, site / "index.html")
+    first = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))["root"]
+    # Its addresses are those of a page at the top.
+    shutil.copy(site / f"{first}.html", site / "index.html")
     return site
 
 

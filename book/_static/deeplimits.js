@@ -117,7 +117,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const words = (tex) => tex
     .replace(/\\(mathcal|mathbb|mathrm|mathbf|operatorname|text|left|right)\b/g, "")
     .replace(/\\infty\b/g, "∞").replace(/\\to\b/g, "→").replace(/\\le\b/g, "≤")
-    .replace(/\\[()[\],;! ]/g, " ").replace(/[\\{}$]/g, "").replace(/\s+/g, " ");
+    .replace(/\\[()[\],;! ]/g, " ")
+    .replace(/([A-Za-z])\{/g, "$1 ").replace(/[\\{}$]/g, "").replace(/\s+/g, " ");
   Search.htmlToText = (html, anchor) => {
     const page = new DOMParser().parseFromString(html, "text/html");
     for (const formula of page.querySelectorAll(".math")) {
