@@ -32,7 +32,9 @@ from pages import contents, front_matter  # noqa: E402
 SITE = ROOT / "_build" / "html"
 PAGES = [SITE / "book" / f"{name}.html" for name in contents()]
 # Those that Sphinx makes of the others.
-MADE = [SITE / f"{name}.html" for name in ("genindex", "prf-prf", "search")]
+MADE = [
+    SITE / f"{name}.html" for name in ("genindex", "prf-prf", "py-modindex", "search")
+]
 BROWSERS = [os.environ.get("CHROMIUM", ""), "chromium", "google-chrome"]
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 OPTIONS = [

@@ -100,7 +100,7 @@ class Api(SphinxDirective):
         tree = ast.parse(text)
         anchor = name.replace(".", "-")
         section = nodes.section(ids=[anchor], names=[name])
-        self._note(name, "module", anchor)
+        self.env.get_domain("py").note_module(name, anchor, "", "", False)
         # A dotted name may break after a dot, and a copy of it stays one word.
         parts = re.findall(r"[^.]+\.?", name)
         parts = [nodes.inline("", part, classes=["name-part"]) for part in parts]

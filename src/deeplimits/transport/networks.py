@@ -112,6 +112,12 @@ class HiddenLayer(AbstractBlock):
     r"""One hidden layer of $m$ neurons, $f(x) = V \sigma(W x + b)$, with a bias.
 
     With enough neurons it comes near every continuous field on a compact set.
+
+    ```pycon
+    >>> block = HiddenLayer(jnp.ones((2, 1)), jnp.array([[0.0, 0.0]]), jnp.array([0.5]))
+    >>> block(jnp.array([1.0, 3.0])).round(4)  # tanh ½
+    Array([0.4621, 0.4621], dtype=float32)
+    ```
     """
 
     outer: Float[Array, "*depth d m"]

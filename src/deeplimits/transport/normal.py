@@ -25,6 +25,14 @@ def bures(mu: Gaussian, nu: Gaussian) -> Float[Array, ""]:
     r"""$W_2(\mu, \nu)$ of two normal laws.
 
     Raises `ValueError` for other laws, and for normal laws in different dimensions.
+
+    ```pycon
+    >>> from deeplimits.measures import laws
+    >>> a = laws.Gaussian(jnp.zeros(1), jnp.eye(1))
+    >>> b = laws.Gaussian(jnp.ones(1), 4 * jnp.eye(1))
+    >>> round(float(bures(a, b)), 4)
+    1.4142
+    ```
     """
     first, second = _roots(mu, nu)
     moved = jnp.sum((mu.mean - nu.mean) ** 2)
