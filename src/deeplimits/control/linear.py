@@ -31,7 +31,8 @@ class Riccati:
     `gains` are $K$ at these times, or those of the $n$ layers.
 
     ```pycon
-    >>> found = riccati([[0.0]], [[1.0]], state=[[1.0]], control=[[1.0]], terminal=[[0.0]], steps=50)
+    >>> costs = {"state": [[1.0]], "control": [[1.0]], "terminal": [[0.0]]}
+    >>> found = riccati([[0.0]], [[1.0]], **costs, steps=50)
     >>> found.matrices.shape, found.gains.shape
     ((51, 1, 1), (51, 1, 1))
     ```
@@ -72,7 +73,8 @@ def riccati(
     positive semidefinite and $R$ is symmetric and positive definite.
 
     ```pycon
-    >>> found = riccati([[0.0]], [[1.0]], state=[[1.0]], control=[[1.0]], terminal=[[0.0]], steps=200)
+    >>> costs = {"state": [[1.0]], "control": [[1.0]], "terminal": [[0.0]]}
+    >>> found = riccati([[0.0]], [[1.0]], **costs, steps=200)
     >>> found.matrices.shape, round(found.matrices[0].item(), 3)  # tanh 1
     ((201, 1, 1), 0.762)
     ```
