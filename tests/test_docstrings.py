@@ -68,6 +68,7 @@ def test_what_readers_meet_has_an_example():
     assert LACKING <= needed - set(EXAMPLES), "take it off the list"
 
 
+@pytest.mark.usefixtures("as_in_use")
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_does_what_it_says(name):
     module = importlib.import_module(name.rpartition(".")[0])

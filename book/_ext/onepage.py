@@ -12,6 +12,9 @@ def lend_drawings(app: Sphinx) -> None:
         drawings = app.registry.translation_handlers
         own = drawings.get("singlehtml", {})
         drawings["singlehtml"] = {**drawings.get("html", {}), **own}
+        # On paper nobody opens a menu, and a twin of each formula takes gigabytes.
+        options = app.config.mathjax3_config.setdefault("options", {})
+        options |= {"enableMenu": False, "enableAssistiveMml": False}
 
 
 def setup(app: Sphinx) -> dict:
