@@ -44,8 +44,10 @@ def one_page(root: Path, folder: Path) -> Path:
     subprocess.run([*tool, *kind, "--path-output", str(folder)], check=True)
     site = folder / "_build" / "singlehtml"
     first = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))["root"]
-    # Its addresses are those of a page at the top.
-    shutil.copy(site / f"{first}.html", site / "index.html")
+    # It loads as a page at the top does; some of its links name the page itself.
+    text = (site / f"{first}.html").read_text("utf-8")
+    text = text.replace(f'href="{first}.html#', 'href="#')
+    (site / "index.html").write_text(text, "utf-8")
     return site
 
 
