@@ -6,11 +6,15 @@ ready := .venv/.installed
 # On a GPU, processes that work side by side take memory as they need it.
 export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
 
-.PHONY: book test test-laws test-records test-smoke execute lint serve lock
+.PHONY: book pdf test test-laws test-records test-smoke execute lint serve lock
 
 book: $(ready)
 	@$(bin)/python tools/records.py --check || echo "warning: stale records are shown as they are; 'make execute' renews them"
 	$(bin)/jupyter-book build . --all -W -n --keep-going
+
+# The book as one file, build/deep-limits.pdf, printed by Chromium or Chrome.
+pdf: $(ready)
+	$(bin)/python tools/pdf.py
 
 # All the parts, also after one that failed; what passed stands at the end.
 test: $(ready)

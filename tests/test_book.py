@@ -1,6 +1,7 @@
 """The built pages: offline, accessible, and with no loose ends."""
 
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,6 +12,9 @@ from bs4 import BeautifulSoup
 from conftest import require
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+from pages import contents  # noqa: E402
+
 SITE = ROOT / "_build" / "html"
 PAGES = sorted(p for p in SITE.glob("**/*.html") if "_static" not in p.parts)
 RECORDS = [p for p in PAGES if (ROOT / "book" / f"{p.stem}.ipynb").is_file()]
@@ -71,9 +75,7 @@ def loaded(path):
 
 
 def in_toc():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    chapters = [c for part in toc["parts"] for c in part["chapters"]]
-    return [toc["root"], *(chapter["file"] for chapter in chapters)]
+    return [f"book/{name}" for name in contents()]
 
 
 # ----------------------------------------------------------------- completeness

@@ -117,9 +117,11 @@ def test_users_type_checkers_are_told_of_the_annotations():
 
 
 def listed():
-    """The modules on the page of the library, in its order."""
-    page = (ROOT / "book" / "api.md").read_text()
-    return re.search(r"```\{api\}\n(.*?)```", page, re.DOTALL)[1].split()
+    """The modules on the pages of the library, in their order."""
+    names = re.findall(r"\{doc\}`(api-\w+)`", (ROOT / "book" / "api.md").read_text())
+    pages = [(ROOT / "book" / f"{name}.md").read_text() for name in names]
+    parts = re.findall(r"```\{api\}\n(.*?)```", "".join(pages), re.DOTALL)
+    return "".join(parts).split()
 
 
 # What any module may import, and what stands beside the library of the page.

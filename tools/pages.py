@@ -58,8 +58,9 @@ def front_matter(path: Path) -> dict:
 def contents(root: Path = ROOT) -> list[str]:
     """The names of the pages, in the order of the table of contents."""
     toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    chapters = [c["file"] for part in toc["parts"] for c in part["chapters"]]
-    return [name.removeprefix("book/") for name in (toc["root"], *chapters)]
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    files = [part["file"] for c in chapters for part in (c, *c.get("sections", []))]
+    return [name.removeprefix("book/") for name in (toc["root"], *files)]
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """The library's reference: signatures and docstrings, read and not imported.
 
-Docstrings are MyST, with formulas, and are parsed as such.
+Docstrings are MyST, with formulas, and are parsed as such. Every name gets an anchor,
+an entry of the inventory (`objects.inv`, domain `py`) and a link to its source.
 """
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 from docutils import nodes
@@ -65,6 +67,24 @@ def headline(node: ast.FunctionDef | ast.ClassDef, prefix: str = "") -> str:
     return name if "property" in kinds else signature(node, name)
 
 
+def kind(node: ast.AST, inside: bool) -> str:
+    """What the Python domain calls it."""
+    if isinstance(node, ast.ClassDef):
+        return "class"
+    kinds = [d.id for d in node.decorator_list if isinstance(d, ast.Name)]
+    if "property" in kinds:
+        return "property"
+    return "method" if inside else "function"
+
+
+def revision(root: Path) -> str:
+    """The tag of this version, or the main branch while it is not released."""
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    changes = (root / "CHANGELOG.md").read_text("utf-8")
+    unreleased = f"## {project['version']} (unreleased)" in changes
+    return "main" if unreleased else f"v{project['version']}"
+
+
 class Api(SphinxDirective):
     """One section for each module that is named."""
 
@@ -74,27 +94,45 @@ class Api(SphinxDirective):
         return [self._module(line.strip()) for line in self.content if line.strip()]
 
     def _module(self, name: str) -> nodes.section:
-        path = Path(self.env.srcdir, "src", *name.split(".")).with_suffix(".py")
-        self.env.note_dependency(str(path))
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        section = nodes.section(ids=[name.replace(".", "-")], names=[name])
+        path = Path("src", *name.split(".")).with_suffix(".py")
+        self.env.note_dependency(str(self.env.srcdir / path))
+        text = Path(self.env.srcdir, path).read_text(encoding="utf-8")
+        tree = ast.parse(text)
+        anchor = name.replace(".", "-")
+        section = nodes.section(ids=[anchor], names=[name])
+        self.env.get_domain("py").note_module(name, anchor, "", "", False)
         # A dotted name may break after a dot, and a copy of it stays one word.
         parts = re.findall(r"[^.]+\.?", name)
         parts = [nodes.inline("", part, classes=["name-part"]) for part in parts]
         section += nodes.title("", "", *parts)
         parse(self, ast.get_docstring(tree) or "", section)
         for node in public(tree):
-            section += self._entry(node)
+            section += self._entry(node, name, path)
         return section
 
-    def _entry(self, node, prefix: str = "") -> nodes.container:
-        entry = nodes.container(classes=["api-entry"])
+    def _entry(self, node, parent: str, path: Path, prefix="") -> nodes.container:
+        name = f"{parent}.{node.name}"
+        self._note(name, kind(node, bool(prefix)), name)
+        entry = nodes.container(classes=["api-entry"], ids=[name])
         text = headline(node, prefix)
         entry += nodes.literal_block(text, text, language="python")
+        entry += self._source(node, path)
         parse(self, ast.get_docstring(node) or "", entry)
         if isinstance(node, ast.ClassDef):
-            entry += [self._entry(part, f"{node.name}.") for part in public(node)]
+            inner = [(p, name, path, f"{node.name}.") for p in public(node)]
+            entry += [self._entry(*each) for each in inner]
         return entry
+
+    def _note(self, name: str, kind: str, anchor: str) -> None:
+        domain = self.env.get_domain("py")
+        domain.note_object(name, kind, anchor, location=self.state_machine.node)
+
+    def _source(self, node, path: Path) -> nodes.paragraph:
+        site = self.config.html_theme_options["repository_url"]
+        at = f"blob/{revision(Path(self.env.srcdir))}/{path.as_posix()}"
+        address = f"{site}/{at}#L{node.lineno}-L{node.end_lineno}"
+        link = nodes.reference("", f"source of {node.name}", refuri=address)
+        return nodes.paragraph("", "", link, classes=["api-source"])
 
 
 def setup(app) -> dict:

@@ -90,9 +90,9 @@ class Claim(SphinxDirective):
         line += nodes.Text(f" · {claim.where}")
         if measurement is not None:
             line += nodes.Text(f" · {_typeset(measurement.interval)}")
-        line += self._to_ledger(claim)
-        card += line
+        card += line  # no link in it: it is what opens
         parse(self, self._text(claim, measurement), card)
+        card += self._to_ledger(claim)
         return card
 
     def _text(self, claim, measurement) -> str:
@@ -115,9 +115,9 @@ class Claim(SphinxDirective):
             return []
         link = make_refnode(
             *(builder, env.docname, LEDGER, f"ledger-{claim.id}"),
-            nodes.Text("ledger"),
+            nodes.Text("in the ledger"),
         )
-        return [nodes.Text(" · "), link]
+        return [nodes.paragraph("", "", link)]
 
 
 def _registered(claim: ledger.Claim) -> str:

@@ -30,6 +30,8 @@ def set_macros(app: Sphinx, config) -> None:
     tex.setdefault("macros", {}).update(read(app.srcdir)["macros"])
     # An unknown macro shall be an error that a test can see, not red letters.
     tex["packages"] = {"[-]": ["noundefined"]}
+    # No formula is a tab stop; deeplimits.js makes those stops that scroll.
+    mathjax["options"] = {"menuOptions": {"settings": {"inTabOrder": False}}}
     config.mathjax3_config = mathjax
 
 

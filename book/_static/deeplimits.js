@@ -67,3 +67,63 @@ window.addEventListener("afterprint", () => {
     delete proof.dataset.printed;
   }
 });
+
+// Names: of buttons that scripts make, and of a part of the page that has none.
+function nameParts() {
+  for (const button of document.querySelectorAll("button.toggle-button")) {
+    const title = button.closest(".admonition-title")?.textContent.trim();
+    if (title) button.setAttribute("aria-label", title);
+  }
+  for (const icon of document.querySelectorAll(".theme-switch-button :is(i, svg)")) {
+    icon.setAttribute("aria-hidden", "true");
+    icon.removeAttribute("title");
+    icon.removeAttribute("aria-labelledby");
+    icon.querySelector("title")?.remove();
+  }
+  for (const caret of document.querySelectorAll(".bd-links summary")) {
+    const page = caret.closest("li").querySelector("a").textContent.trim();
+    caret.setAttribute("aria-label", `Parts of “${page}”`);
+  }
+  document.querySelector(".search-button-field")?.removeAttribute("aria-label");
+  const side = document.querySelector(".bd-sidebar-primary");
+  side?.setAttribute("role", "region");
+  side?.setAttribute("aria-label", "The book");
+}
+document.addEventListener("DOMContentLoaded", nameParts); // icons become pictures later
+window.addEventListener("load", nameParts);
+
+// What scrolls can be reached by the keyboard, and nothing else of its kind: looked at
+// again whenever a box changes its size, as it does when it is unfolded.
+const boxes = "article :is(pre, table, .scroll-x, .math, mjx-container, .output, " +
+  ".cell_output, .pst-scrollable-table-container, .sd-card-body)";
+const sizes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const scrolls = ["auto", "scroll"].includes(getComputedStyle(target).overflowX) &&
+      (target.clientWidth + 1 < target.scrollWidth ||
+        target.clientHeight + 1 < target.scrollHeight);
+    if (scrolls) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+window.addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  for (const box of document.querySelectorAll(boxes)) sizes.observe(box);
+});
+
+// Results of a search show formulas as words: no private macro, no braces.
+document.addEventListener("DOMContentLoaded", () => {
+  if (typeof Search === "undefined" || !Search.htmlToText) return;
+  const plain = Search.htmlToText;
+  const words = (tex) => tex
+    .replace(/\\(mathcal|mathbb|mathrm|mathbf|operatorname|text|left|right)\b/g, "")
+    .replace(/\\infty\b/g, "∞").replace(/\\to\b/g, "→").replace(/\\le\b/g, "≤")
+    .replace(/\\[()[\],;! ]/g, " ")
+    .replace(/([A-Za-z])\{/g, "$1 ").replace(/[\\{}$]/g, "").replace(/\s+/g, " ");
+  Search.htmlToText = (html, anchor) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    for (const formula of page.querySelectorAll(".math")) {
+      formula.textContent = words(formula.textContent);
+    }
+    return plain(page.documentElement.outerHTML, anchor);
+  };
+});

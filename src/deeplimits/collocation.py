@@ -27,6 +27,12 @@ class Grid:
     them. Between two nodes the fourth-order Runge–Kutta scheme takes `substeps` steps,
     each of which needs the weights at its two ends and its middle. Raises `ValueError`
     for fewer than two nodes, and for no step between them.
+
+    ```pycon
+    >>> grid = Grid(4, substeps=2)
+    >>> grid.nodes.shape, [round(float(s), 4) for s in grid.nodes]
+    ((4,), [0.0, 0.25, 0.75, 1.0])
+    ```
     """
 
     count: int

@@ -36,6 +36,14 @@ class TwoLayerPath(eqx.Module):
     $$ s \mapsto f(\cdot, (\mathcal{V}(s), \mathcal{W}(s))). $$
 
     Raises `ValueError` for an activation that is not known. Source: `marion2024`.
+
+    ```pycon
+    >>> from deeplimits import initialisation
+    >>> ones = initialisation.PiecewiseConstant(jnp.ones((3, 2, 2)))
+    >>> path = TwoLayerPath(ones, ones, "identity")
+    >>> path(0.5)(jnp.ones(2)).round(3)
+    Array([2., 2.], dtype=float32)
+    ```
     """
 
     outer: Path
@@ -59,6 +67,13 @@ class NeuralODE(eqx.Module):
     `block_at` is the path of blocks $s \mapsto f(\cdot, \mathcal{Z}(s))$: any callable,
     a `PiecewiseLinear` of stacked blocks among them. It acts on one example.
     Source: `chen2018`, `marion2024`.
+
+    ```pycon
+    >>> from deeplimits import residual
+    >>> ode = NeuralODE(lambda s: residual.OneLayer(jnp.eye(1), activation="identity"))
+    >>> ode(jnp.ones(1)).round(4)  # e
+    Array([2.7182999], dtype=float32)
+    ```
     """
 
     block_at: Path
@@ -139,7 +154,16 @@ def from_network(network: ResNet, interpolation: str = "linear") -> NeuralODE:
 
 
 def to_network(ode: NeuralODE, depth: int) -> ResNet:
-    """The explicit Euler scheme of a neural ODE with `depth` steps, as a network."""
+    """The explicit Euler scheme of a neural ODE with `depth` steps, as a network.
+
+    ```pycon
+    >>> from deeplimits import residual
+    >>> ode = NeuralODE(lambda s: residual.OneLayer(jnp.eye(1), activation="identity"))
+    >>> network = to_network(ode, 100)
+    >>> network.depth, network(jnp.ones(1)).round(4)  # 1.01¹⁰⁰
+    (100, Array([2.7048], dtype=float32))
+    ```
+    """
     return ResNet(along_path(ode.block_at, depth), ode.encoder, ode.decoder)
 
 
@@ -197,6 +221,13 @@ class OneLayerSDE(eqx.Module):
        + s_A\, \mathrm{d}B\, H + s_b\, \mathrm{d}B'. $$
 
     `corrected=False` leaves the term with $\sigma''(0)$ out. Source: `cohen2021`.
+
+    ```pycon
+    >>> matrix, bias = jnp.zeros((2, 2)), jnp.zeros(2)
+    >>> still = OneLayerSDE(matrix, bias, std_matrix=0.0, std_bias=0.0)
+    >>> still.drift(jnp.ones(2)).tolist()
+    [0.0, 0.0]
+    ```
     """
 
     matrix: Float[Array, "d d"]

@@ -67,6 +67,12 @@ def digits(
     """The 1,797 handwritten digits of scikit-learn, split at random: `(train, test)`.
 
     Images of 8 by 8 pixels with one channel, scaled to $[0, 1]$.
+
+    ```pycon
+    >>> train, test = digits(key=jr.key(0))
+    >>> train[0].shape, test[0].shape, int(train[1].max())
+    ((1437, 1, 8, 8), (360, 1, 8, 8), 9)
+    ```
     """
     from sklearn.datasets import load_digits  # a second, which other sets need not pay
 
@@ -155,6 +161,12 @@ def rings(
     The inner points lie at angles $2\pi j/n$, the outer ones at $2\pi(j + \frac12)/n$.
     For an even `n` the set is symmetric under $x \mapsto -x$ and in the first axis; all
     its labels, and all its points times labels, sum to zero.
+
+    ```pycon
+    >>> points, labels = rings(10)
+    >>> points.shape, float(labels.sum()), jnp.hypot(*points.T).round(2)[::10]
+    ((20, 2), 0.0, Array([0.5, 1.5], dtype=float32))
+    ```
     """
     require_whole(n=n)
     if len(radii) != 2:

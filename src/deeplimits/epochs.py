@@ -27,6 +27,11 @@ class Stopping:
 
     Raises `ValueError` unless `epochs` and `patience` are positive, `loss` is not
     negative, `improvement` lies in $[0, 1)$, and all are finite.
+
+    ```pycon
+    >>> Stopping(loss=1e-3, epochs=50).patience
+    5
+    ```
     """
 
     loss: float = 1e-3
@@ -156,6 +161,12 @@ def orders(
     batches once, of neighbours, and shuffles their order. What does not fill a batch
     is left out. Raises `ValueError` for sizes that are not positive, for a batch larger
     than `n`, and for an unknown `how`.
+
+    ```pycon
+    >>> batches = orders(6, 2, 3, key=jr.key(0))
+    >>> batches.shape, sorted(batches[0].ravel().tolist())
+    ((3, 3, 2), [0, 1, 2, 3, 4, 5])
+    ```
     """
     require_known("shuffling", how, SHUFFLES)
     require_whole(epochs=epochs)

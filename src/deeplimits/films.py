@@ -51,6 +51,15 @@ class Film:
 
     It needs neither a script nor another file. Where nothing plays (paper, GitHub's
     view of a record) there is the still, which is the last frame.
+
+    ```pycon
+    >>> import matplotlib.pyplot as plt
+    >>> figure, ax = plt.subplots(figsize=(1, 1))
+    >>> alt = "An axis that grows, step by step"
+    >>> moving = film(figure, lambda k: ax.set_xlim(0, 1 + k), 4, alt=alt)
+    >>> moving.frames, moving.alt
+    (4, 'An axis that grows, step by step')
+    ```
     """
 
     frames: int

@@ -48,7 +48,14 @@ def _drawn(
 def independent(
     depth: int, shape: Shape, *, std: float = 1.0, key: PRNGKeyArray
 ) -> Float[Array, "depth ..."]:
-    r"""Independent layers, $Z_k \sim \mathcal{N}(0, \mathrm{std}^2)$ entrywise."""
+    r"""Independent layers, $Z_k \sim \mathcal{N}(0, \mathrm{std}^2)$ entrywise.
+
+    ```pycon
+    >>> weights = independent(1000, (3, 3), std=0.5, key=jr.key(0))
+    >>> weights.shape, round(float(weights.std()), 2)
+    ((1000, 3, 3), 0.51)
+    ```
+    """
     require_within("[0, inf)", std=std)
     return std * _drawn(jr.normal, key, (depth, *_check(depth, shape)))
 
@@ -56,7 +63,14 @@ def independent(
 def tied(
     depth: int, shape: Shape, *, std: float = 1.0, key: PRNGKeyArray
 ) -> Float[Array, "depth ..."]:
-    r"""One draw for all layers, $Z_k = Z \sim \mathcal{N}(0, \mathrm{std}^2)$."""
+    r"""One draw for all layers, $Z_k = Z \sim \mathcal{N}(0, \mathrm{std}^2)$.
+
+    ```pycon
+    >>> weights = tied(4, (2, 2), key=jr.key(0))
+    >>> weights.shape, bool((weights == weights[0]).all())
+    ((4, 2, 2), True)
+    ```
+    """
     require_within("[0, inf)", std=std)
     layer = std * _drawn(jr.normal, key, _check(depth, shape))
     return jnp.broadcast_to(layer, (depth, *layer.shape))
@@ -70,7 +84,14 @@ def smooth(
     std: float = 1.0,
     key: PRNGKeyArray,
 ) -> Float[Array, "depth ..."]:
-    """Samples of a smooth Gaussian process along depth: `SmoothPath` at $s = k/L$."""
+    """Samples of a smooth Gaussian process along depth: `SmoothPath` at $s = k/L$.
+
+    ```pycon
+    >>> weights = smooth(100, (3, 3), length_scale=0.3, key=jr.key(0))
+    >>> weights.shape, bool(abs(jnp.diff(weights, axis=0)).max() < 0.2)
+    ((100, 3, 3), True)
+    ```
+    """
     _check(depth, shape)
     return along_path(SmoothPath(shape, length_scale, std=std, key=key), depth)
 
@@ -82,6 +103,12 @@ def uniform(
 
     Their variance is $1/\text{fan-in}$, and the fan-in is the last size of `shape`.
     Source: `marion2025`.
+
+    ```pycon
+    >>> weights = uniform(100, (2, 27), key=jr.key(0))
+    >>> weights.shape, round(float(abs(weights).max()), 2)
+    ((100, 2, 27), 0.33)
+    ```
     """
     if not _check(depth, shape):
         raise ValueError("uniform takes the fan-in from shape: got ().")
@@ -101,6 +128,12 @@ def fractional_noise(
     normal of variance one, with independent entries. Exact for every $0 < H < 1$: the
     covariance is embedded in a circulant matrix, whose symmetric root is taken by
     Fourier transform. Source: `davies1987`.
+
+    ```pycon
+    >>> noise = fractional_noise(1000, (4,), hurst=0.8, key=jr.key(0))
+    >>> noise.shape, bool((noise[1:] * noise[:-1]).mean() > 0)
+    ((1000, 4), True)
+    ```
     """
     require_within("(0, 1)", hurst=hurst)
     shape = _check(depth, shape)
@@ -180,6 +213,12 @@ class SmoothPath(eqx.Module):
     $u = (s - \frac12)/\ell$ and independent standard normal $\xi_n$ has exactly this
     covariance. Its squared coefficients are the weights of a Poisson law of mean
     $u^2$; it is cut where the tail of that law is below $10^{-17}$.
+
+    ```pycon
+    >>> path = SmoothPath((2, 2), 0.3, key=jr.key(0))
+    >>> path(0.5).shape, bool(abs(path(0.5) - path(0.5001)).max() < 0.01)
+    ((2, 2), True)
+    ```
     """
 
     coefficients: Float[Array, "terms ..."]
@@ -242,6 +281,12 @@ class LacunaryPath(eqx.Module):
 
     As $J \to \infty$ it is $\gamma$-Hölder and no better at any point. Its terms are
     in phase with every dyadic grid, the worst case for the Euler scheme.
+
+    ```pycon
+    >>> path = LacunaryPath(jnp.ones(2), 0.5, levels=10)
+    >>> path(0.25).shape, bool(jnp.allclose(path(0.0), path(1.0), atol=1e-3))
+    ((2,), True)
+    ```
     """
 
     direction: Float[Array, "..."]
@@ -265,7 +310,14 @@ class LacunaryPath(eqx.Module):
 
 
 class PiecewiseConstant(eqx.Module):
-    r"""The step function $s \mapsto Z_{\lfloor L s \rfloor + 1}$ of stacked layers."""
+    r"""The step function $s \mapsto Z_{\lfloor L s \rfloor + 1}$ of stacked layers.
+
+    ```pycon
+    >>> path = PiecewiseConstant(jnp.array([1.0, 2.0, 4.0, 8.0]))
+    >>> float(path(0.3)), float(path(0.8))
+    (2.0, 8.0)
+    ```
+    """
 
     layers: PyTree[Shaped[Array, "depth ..."]]
 
@@ -281,6 +333,12 @@ class PiecewiseLinear(eqx.Module):
     r"""The continuous function that is $Z_{k+1}$ at $s = k/L$ and linear between.
 
     After the last node, $s = (L - 1)/L$, it is constant.
+
+    ```pycon
+    >>> path = PiecewiseLinear(jnp.array([1.0, 2.0, 4.0, 8.0]))
+    >>> float(path(0.25)), float(path(0.375))
+    (2.0, 3.0)
+    ```
     """
 
     layers: PyTree[Shaped[Array, "depth ..."]]

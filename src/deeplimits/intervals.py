@@ -31,6 +31,11 @@ class Kind(StrEnum):
 
     The first four are confidence intervals, if of different things; ranges say only
     what was seen. The page on the claims ledger explains each.
+
+    ```pycon
+    >>> Kind("over seeds") is Kind.SEEDS, str(Kind.ONE)
+    (True, 'one run')
+    ```
     """
 
     SEEDS = "over seeds"  # Student's: independent seeds, draws, or groups of draws
@@ -59,6 +64,12 @@ class Interval:
     `-1.00 [-1.02, -0.98]`, and by `str` with its kind.
 
     Raises `ValueError` unless `low <= value <= high`, and for an unknown kind.
+
+    ```pycon
+    >>> slope = Interval(-1.0, -1.02, -0.98, Kind.SEEDS)
+    >>> f"{slope:.2f}", str(2 * slope)
+    ('-1.00 [-1.02, -0.98]', '-2 [-2.04, -1.96], over seeds')
+    ```
     """
 
     value: float
@@ -158,6 +169,11 @@ def hull(
     `value` makes its value of theirs: their mean, `np.median`, or another that lies
     between them. It has halves where all parts have them. Raises `ValueError` where
     there is nothing to hold, and for numbers that are not finite.
+
+    ```pycon
+    >>> str(hull([1.0, 2.0, 6.0], Kind.RANGE_SEEDS))
+    '3 [1, 6], range over seeds'
+    ```
     """
     each = [
         part if isinstance(part, Interval) else _point(part, kind, "parts")

@@ -53,12 +53,25 @@ FIELDS = {
 
 
 class LedgerError(ValueError):
-    """The ledger cannot be read, or does not hold together."""
+    """The ledger cannot be read, or does not hold together.
+
+    ```pycon
+    >>> issubclass(LedgerError, ValueError)
+    True
+    ```
+    """
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The range that the claim allows, and why."""
+    """The range that the claim allows, and why.
+
+    ```pycon
+    >>> slope = Interval(-1.0, -1.02, -0.98, Kind.SEEDS)
+    >>> verdict(Expected(-1.1, -0.9, "a bound"), slope)
+    'agrees'
+    ```
+    """
 
     low: float
     high: float
@@ -67,7 +80,13 @@ class Expected:
 
 @dataclass(frozen=True)
 class Measurement:
-    """An interval, and the record that it was found in."""
+    """An interval, and the record that it was found in.
+
+    ```pycon
+    >>> Measurement(Interval(-1.0, -1.02, -0.98, Kind.SEEDS), "euler").interval.low
+    -1.02
+    ```
+    """
 
     interval: Interval
     source: str
@@ -75,7 +94,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Claim:
-    """One entry of `book/claims.yml`."""
+    """One entry of `book/claims.yml`.
+
+    ```pycon
+    >>> claim = load()[0]
+    >>> claim.verdict in VERDICTS, claim.attempted
+    (True, False)
+    ```
+    """
 
     id: str
     paper: str
@@ -177,6 +203,12 @@ def values(notebook: Path | Mapping[str, Any]) -> dict[str, Any]:
 
     Raises `LedgerError` for a name that stands for two things: `glue` and `measure`
     share their names.
+
+    ```pycon
+    >>> record = find_root() / "book" / "euler.ipynb"
+    >>> -1.1 < values(record)["slope"] < -0.9
+    True
+    ```
     """
     found = {}
     for output in _outputs(notebook):
@@ -307,7 +339,13 @@ def parse(entry: Any, position: int = 0) -> Claim:
 
 
 def load(root: Path | None = None) -> list[Claim]:
-    """All claims of the book at `root`, in the order of the file."""
+    """All claims of the book at `root`, in the order of the file.
+
+    ```pycon
+    >>> len({claim.id for claim in load()}) == len(load()) > 100
+    True
+    ```
+    """
     root = find_root() if root is None else Path(root)
     path = root / "book" / "claims.yml"
     with _reading(path):
@@ -366,7 +404,13 @@ def _problem(claim: Claim, found: list[Measurement]) -> str | None:
 
 
 def rows(root: Path | None = None) -> list[tuple[Claim, Measurement | None]]:
-    """Each claim with its measurement, where there is one."""
+    """Each claim with its measurement, where there is one.
+
+    ```pycon
+    >>> all((found is not None) == claim.attempted for claim, found in rows())
+    True
+    ```
+    """
     root = find_root() if root is None else Path(root)
     found = dict(measurements(root))
     return [(claim, found.get(claim.id)) for claim in load(root)]
@@ -391,7 +435,13 @@ def check(root: Path | None = None) -> list[str]:
 
 
 def bounds(expected: Expected | None) -> str:
-    """An expected range as text; a one-sided one as an inequality."""
+    """An expected range as text; a one-sided one as an inequality.
+
+    ```pycon
+    >>> bounds(Expected(-1.1, -0.9, "why")), bounds(Expected(0.5, float("inf"), "why"))
+    ('[-1.1, -0.9]', '≥ 0.5')
+    ```
+    """
     if expected is None:
         return ""
     if math.isinf(expected.low):

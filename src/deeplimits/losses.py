@@ -20,6 +20,12 @@ def mean_square(model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None 
 
     Raises `ValueError` for targets that are not real or not shaped like the outputs,
     and for no examples at all.
+
+    ```pycon
+    >>> data = jnp.zeros((5, 2)), jnp.ones((5, 2))
+    >>> float(mean_square(lambda x: x, data))
+    2.0
+    ```
     """
     outputs, targets = _outputs(model, data)
     y = as_floats("targets", targets)
@@ -116,6 +122,12 @@ def accuracy(model: Any, data: tuple[Array, Array]) -> Float[Array, ""]:
     $\frac1n \#\{i : \operatorname{argmax} F(x_i) = y_i\}$. Outputs with NaN are wrong.
 
     Raises `ValueError` for labels that are no whole numbers, one an example.
+
+    ```pycon
+    >>> data = jnp.eye(3), jnp.array([0, 1, 0])
+    >>> round(float(accuracy(lambda x: x, data)), 4)
+    0.6667
+    ```
     """
     logits, labels = _classified(model, data)
     right = jnp.argmax(logits, axis=1) == labels  # the largest of all is NaN

@@ -77,6 +77,12 @@ def panels(
 
     What belongs to a panel, its colour bar and legend too, stays in its slot: on a
     narrow page the columns stand one below the other (image class `panels-COLUMNS`).
+
+    ```pycon
+    >>> figure, axes = panels(3)
+    >>> axes.shape, float(figure.get_figheight())
+    ((3,), 3.2)
+    ```
     """
     require_whole(columns=columns, rows=rows)
     require_within("(0, inf)", height=height)
@@ -132,7 +138,13 @@ def _once(ax: Axes, label: str) -> str | None:
 
 
 def shades(count: int) -> np.ndarray:
-    """Colours from dark to light along the sequential map, for an ordered family."""
+    """Colours from dark to light along the sequential map, for an ordered family.
+
+    ```pycon
+    >>> shades(3).shape
+    (3, 4)
+    ```
+    """
     return mpl.colormaps[SEQUENTIAL](np.linspace(0.0, 0.9, count))
 
 

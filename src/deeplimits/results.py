@@ -169,6 +169,12 @@ def archive(name: str) -> xr.Dataset:
 
     It is in the checkout's `results/`, or was installed with the package. Raises
     `ValueError` where there is none of that name.
+
+    ```pycon
+    >>> run = archive("marion2024/long-time.nc")
+    >>> run.attrs["seed"], float(run.attrs["wall_seconds"]) > 0
+    ('2024', True)
+    ```
     """
     here = _root() / "results" / name
     installed = Path(__file__).parent / "archive" / name

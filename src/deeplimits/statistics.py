@@ -27,6 +27,12 @@ class Slope(Interval):
 
     `window` is the smallest and the largest $x$ of the fit. Arithmetic makes a plain
     `Interval` of it: minus an exponent has no line.
+
+    ```pycon
+    >>> slope = loglog_slope([4, 8, 16, 32, 64], [16, 64, 256, 1024, 4096])
+    >>> round(slope.value, 6), len(slope.halves), slope.window
+    (2.0, 2, (4.0, 64.0))
+    ```
     """
 
     intercept: float
@@ -61,6 +67,12 @@ def loglog_slope(
 
     Raises `ValueError` for values that are not positive and finite, and for fewer than
     three different x.
+
+    ```pycon
+    >>> depths = [4, 8, 16, 32, 64]
+    >>> f"{loglog_slope(depths, [3 / L for L in depths]):.2f}"
+    '-1.00 [-1.00, -1.00]'
+    ```
     """
     require_level(level)
     x, y = as_doubles("x", x), as_doubles("y", y)
@@ -118,7 +130,13 @@ def _student(
 
 
 def mean_interval(samples: ArrayLike, *, level: float = 0.95) -> Interval:
-    """The mean of independent samples and Student's interval, over seeds."""
+    """The mean of independent samples and Student's interval, over seeds.
+
+    ```pycon
+    >>> f"{mean_interval([1.0, 2.0, 3.0]):.3f}"
+    '2.000 [-0.484, 4.484]'
+    ```
+    """
     require_level(level)
     samples = as_doubles("samples", samples)
     if samples.ndim != 1 or samples.size < 2 or not np.isfinite(samples).all():
@@ -160,6 +178,12 @@ def scaling_norms(weights: Float[Array | np.ndarray, "depth ..."]) -> dict[str, 
        \Bigl\|\sum_k Z_k\Bigr\|_F, \quad \Bigl(\sum_k \|Z_k\|_F^2\Bigr)^{1/2}. $$
 
     Of an array of NumPy in its own precision, whatever JAX computes in.
+
+    ```pycon
+    >>> norms = scaling_norms(jnp.ones((10, 3)))
+    >>> sorted(norms)
+    ['increment', 'max', 'root_squares', 'sum']
+    ```
     """
     rows = _flat(weights)
     xp = rows.__array_namespace__()

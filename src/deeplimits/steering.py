@@ -51,6 +51,12 @@ class Shears(AbstractBlock):
 
     with $Z = (V, W, b)$, $V \in \mathbb{R}^{d \times p}$ and
     $W \in \mathbb{R}^{p \times d}$. Where $W V = 0$ it is $p$ shears at once.
+
+    ```pycon
+    >>> block = Shears(jnp.ones((2, 1)), jnp.array([[1.0, 0.0]]), jnp.array([0.5]))
+    >>> block(jnp.array([1.0, 3.0])).tolist()
+    [1.5, 1.5]
+    ```
     """
 
     outer: Float[Array, "*depth d p"]
@@ -92,6 +98,12 @@ class Steering:
     `cost` is $\int \|V\| \|W\| \,\mathrm{d}t$ in operator norms, with $V = I$ where
     there is no outer matrix, and `error` the largest distance, in any coordinate,
     between where a point arrives in the network's precision and its target.
+
+    ```pycon
+    >>> found = steer([[0.0, 0.0]], [[1.0, 1.0]])
+    >>> found.network(jnp.zeros(2)).round(3)
+    Array([1., 1.], dtype=float32)
+    ```
     """
 
     network: ResNet
@@ -180,6 +192,13 @@ def steer(
 
     Raises `ValueError` for what is impossible, with the reason: in one dimension, equal
     points with different targets, different points with one target, an affine flow.
+
+    ```pycon
+    >>> points = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    >>> found = steer(points, points[::-1])
+    >>> len(found.durations), found.error < 1e-3
+    (6, True)
+    ```
     """
     points, targets = _checked(points, targets)
     require_whole(width=width, directions=directions)

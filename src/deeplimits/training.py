@@ -36,7 +36,15 @@ def depth_factor() -> optax.GradientTransformation:
 
 
 def only_layers(model: Any) -> PyTree:
-    """The filter of `train` that trains the layers and freezes all else."""
+    """The filter of `train` that trains the layers and freezes all else.
+
+    ```pycon
+    >>> from deeplimits import residual
+    >>> network = residual.ResNet(residual.OneLayer(jnp.zeros((2, 3, 3))))
+    >>> jax.tree.leaves(only_layers(network).block)
+    [True, True]
+    ```
+    """
     frozen = jax.tree.map(lambda _: False, model)
     layers = jax.tree.map(eqx.is_inexact_array, model.block)
     return eqx.tree_at(lambda m: m.block, frozen, layers)

@@ -28,7 +28,15 @@ EPSILON = float(np.finfo(float).eps)
 @dataclass(frozen=True)
 class Riccati:
     r"""$P$ at the times $kT/n$, $k = 0, \dots, n$, and the feedback $u = -K x$: the
-    `gains` are $K$ at these times, or those of the $n$ layers."""
+    `gains` are $K$ at these times, or those of the $n$ layers.
+
+    ```pycon
+    >>> costs = {"state": [[1.0]], "control": [[1.0]], "terminal": [[0.0]]}
+    >>> found = riccati([[0.0]], [[1.0]], **costs, steps=50)
+    >>> found.matrices.shape, found.gains.shape
+    ((51, 1, 1), (51, 1, 1))
+    ```
+    """
 
     matrices: Float[np.ndarray, "times d d"]
     gains: Float[np.ndarray, "steps p d"]
@@ -63,6 +71,13 @@ def riccati(
 
     $\hat A = I + h A$. Raises `ValueError` unless $Q$ and $S$ are symmetric and
     positive semidefinite and $R$ is symmetric and positive definite.
+
+    ```pycon
+    >>> costs = {"state": [[1.0]], "control": [[1.0]], "terminal": [[0.0]]}
+    >>> found = riccati([[0.0]], [[1.0]], **costs, steps=200)
+    >>> found.matrices.shape, round(found.matrices[0].item(), 3)  # tanh 1
+    ((201, 1, 1), 0.762)
+    ```
     """
     A, B = _system(A, B)
     Q = _form("state", state, len(A))
@@ -136,7 +151,14 @@ def gramian(
 @dataclass(frozen=True)
 class LeastEnergy:
     r"""The control from one state to another with the least $\frac12 \int |u|^2$: its
-    values at the `times`, and that `energy`."""
+    values at the `times`, and that `energy`.
+
+    ```pycon
+    >>> found = least_energy([[0.0]], [[1.0]], [0.0], [3.0])
+    >>> round(found.energy, 4), found.control.shape  # u = 3 throughout
+    (4.5, (101, 1))
+    ```
+    """
 
     times: Float[np.ndarray, " times"]
     control: Float[np.ndarray, "times p"]
@@ -196,7 +218,14 @@ def _solved(G: np.ndarray, gap: np.ndarray, size: float) -> np.ndarray:
 @dataclass(frozen=True)
 class SharedBias:
     r"""The least cost of a bias shared by all points, that bias at the `times`, and
-    what of the cost no bias changes."""
+    what of the cost no bias changes.
+
+    ```pycon
+    >>> found = shared_bias([[0.0], [1.0]], [[1.0], [2.0]], [[0.0]], penalty=1e-9)
+    >>> found.bias.shape, round(found.bias.mean().item(), 4), round(found.value, 4)
+    ((101, 1), 1.0, 0.0)
+    ```
+    """
 
     value: float
     times: Float[np.ndarray, " times"]

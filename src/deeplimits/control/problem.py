@@ -43,6 +43,11 @@ def gain(x: Float[Array, " d"], theta: Float[Array, "..."]) -> Float[Array, " d"
     r"""The field $\tanh(\theta x)$ of one number $\theta$ a layer, or one matrix.
 
     The first is that of `bonnet2023`, in their public code.
+
+    ```pycon
+    >>> gain(jnp.array([0.0, 1.0]), jnp.array(1.0)).round(4)
+    Array([0.        , 0.76159996], dtype=float32)
+    ```
     """
     return jnp.tanh(theta * x if theta.ndim == 0 else theta @ x)
 
@@ -63,6 +68,13 @@ class Pontryagin(NamedTuple):
 
     `states` are the $x_k$ that the control $\theta_k$ acts on, `weights` theirs, and
     `costates` the $p_{k+1}$, those of the *next* layer.
+
+    ```pycon
+    >>> problem = ControlProblem(jnp.array([[1.0]]), jnp.array([[2.0]]), decay=0.1)
+    >>> at = problem.pontryagin(jnp.zeros(4))
+    >>> at.states.shape, at.costates[-1].item()
+    ((4, 1, 1), -2.0)
+    ```
     """
 
     value: Float[Array, ""]
@@ -81,6 +93,12 @@ class ControlProblem(eqx.Module):
     not fit, for weights that are negative or do not sum to 1, for $\lambda < 0$ and
     $T \le 0$, and where it is used with a control of another precision. States that
     overflow make the value infinite or NaN, without an error, here and in kin.
+
+    ```pycon
+    >>> problem = ControlProblem(jnp.array([[1.0]]), jnp.array([[2.0]]), decay=0.1)
+    >>> round(float(problem.value(jnp.zeros(4))), 4)  # nothing moves: |1 - 2|²
+    1.0
+    ```
     """
 
     inputs: Float[Array, "points d"]
@@ -243,7 +261,13 @@ def size_in_l2(problem: Any, slopes: Control, theta: Control) -> Float[Array, ""
 
 
 def squares(theta: Control) -> Float[Array, ""]:
-    """The sum of the squares of all entries."""
+    """The sum of the squares of all entries.
+
+    ```pycon
+    >>> float(squares(jnp.array([3.0, 4.0])))
+    25.0
+    ```
+    """
     return jnp.stack([jnp.sum(z**2) for z in jax.tree.leaves(theta)]).sum()
 
 

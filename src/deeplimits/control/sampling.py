@@ -28,7 +28,14 @@ NEAR = 1e-3  # to the optimum, for the constants to be those there
 
 
 class Law(NamedTuple):
-    """Points with labels and weights: `ControlProblem(*law, decay=…)`."""
+    """Points with labels and weights: `ControlProblem(*law, decay=…)`.
+
+    ```pycon
+    >>> law = Law(jnp.zeros((2, 1)), jnp.ones((2, 1)), jnp.array([0.5, 0.5]))
+    >>> law._fields
+    ('inputs', 'labels', 'weights')
+    ```
+    """
 
     inputs: Float[Array, "points d"]
     labels: Float[Array, "points outputs"]
@@ -49,6 +56,12 @@ def bumps(
     coordinate. By default these are the two bumps of the "bigaussian" in the public
     code of `bonnet2023`, where 40 nodes give the costs of smooth fields to $10^{-12}$;
     a larger radius asks for more.
+
+    ```pycon
+    >>> law = bumps(nodes=8)
+    >>> law.inputs.shape, round(float(law.weights.sum()), 4)
+    ((16, 1), 1.0)
+    ```
     """
     require_whole(nodes=nodes)
     centres, labels = _bumps(centres, labels, radius)
@@ -74,7 +87,14 @@ def sample_bumps(
     radius: float = RADIUS,
     key: PRNGKeyArray,
 ) -> Law:
-    """So many independent points of the law of `bumps`, the bump itself drawn first."""
+    """So many independent points of the law of `bumps`, the bump itself drawn first.
+
+    ```pycon
+    >>> law = sample_bumps(100, key=jr.key(0))
+    >>> law.inputs.shape, float(law.weights.sum().round(4))
+    ((100, 1), 1.0)
+    ```
+    """
     require_whole(count=count)
     centres, labels = _bumps(centres, labels, radius)
     bump_key, place_key = jr.split(key)

@@ -87,6 +87,14 @@ def direct(
     before the residual is under the `tolerance`, Newton's method finishes; no step of
     it raises $J$ by more than rounding. Each of its Hessian-vector products counts as
     `work` of 2.
+
+    ```pycon
+    >>> from deeplimits.control.problem import ControlProblem
+    >>> problem = ControlProblem(jnp.array([[1.0]]), jnp.array([[2.0]]), decay=0.1)
+    >>> found = direct(problem, jnp.zeros(4), tolerance=1e-4)
+    >>> found.theta.shape, found.value < 1.0, found.flags
+    ((4,), True, ())
+    ```
     """
     require_within("(0, inf)", tolerance=tolerance)
     require_whole(memory=memory, max_iterations=max_iterations)

@@ -46,7 +46,13 @@ SLOPES = {
 
 def growing_cosine(z: Float[Array, "..."]) -> Float[Array, "..."]:
     r"""The growing cosine unit $\sigma(z) = z \cos z$, which is not Lipschitz: its
-    slopes grow like $|z|$. Source: `herty2022continuous`."""
+    slopes grow like $|z|$. Source: `herty2022continuous`.
+
+    ```pycon
+    >>> [round(float(growing_cosine(z)), 4) for z in (0.0, jnp.pi, -jnp.pi)]
+    [0.0, -3.1416, 3.1416]
+    ```
+    """
     return z * jnp.cos(z)
 
 
@@ -57,7 +63,14 @@ def line_control(
     activation: str | Activation = "tanh",
 ) -> OneLayer:
     """The control on the line with these numbers, or these in turn: two numbers, or two
-    rows of $K$, or one of each."""
+    rows of $K$, or one of each.
+
+    ```pycon
+    >>> control = line_control([1.0, 2.0], [0.0, 0.5])
+    >>> control.weight.shape, control.bias.shape
+    ((2, 1, 1), (2, 1))
+    ```
+    """
     w, b = as_floats("weight", weight), as_floats("bias", bias)
     require_finite("weight or the bias", (w, b))
     sizes = {row.size for row in (w, b) if row.ndim}
@@ -95,6 +108,11 @@ class Noise(eqx.Module):
     $K = \kappa$ ("constant"), $K = \kappa\sqrt{x}$ ("root") or $K = \kappa x$
     ("linear"), the last two for $x > 0$. `kappa` is a number, or one a piece of the
     control. Raises `ValueError` unless $\kappa > 0$.
+
+    ```pycon
+    >>> float(Noise(0.5, "linear").factor(jnp.array(2.0)))
+    1.0
+    ```
     """
 
     kappa: Float[Array, ""] | Float[Array, " pieces"]

@@ -91,6 +91,13 @@ def flow(
         over_devices(lambda x: flow(x, control))(blocks)
 
     Raises `ValueError` for a state that is not $(d, N)$ in the control's dimensions.
+
+    ```pycon
+    >>> from deeplimits.meanfield import controls
+    >>> control = controls.line_control(1.0, 0.0, activation="identity")
+    >>> flow(jnp.array([[1.0, 2.0]]), control, steps=1000).round(2)
+    Array([[2.72, 5.43]], dtype=float32)
+    ```
     """
     rows, control, h = _states(x, control, duration, steps)
     return _last(rows, control.weight, control.bias, h, control.activation, steps)
@@ -103,7 +110,15 @@ def trajectory(
     duration: float = 1.0,
     steps: int = 1,
 ) -> Float[Array, "times d n"]:
-    """The states of `flow` at the start and after each piece of the control."""
+    """The states of `flow` at the start and after each piece of the control.
+
+    ```pycon
+    >>> from deeplimits.meanfield import controls
+    >>> control = controls.line_control([1.0, -1.0], [0.0, 0.0])
+    >>> trajectory(jnp.ones((1, 5)), control, steps=10).shape
+    (3, 1, 5)
+    ```
+    """
     rows, control, h = _states(x, control, duration, steps)
     _, kept = _march(
         rows, control.weight, control.bias, h, control.activation, steps, True
@@ -152,6 +167,15 @@ def diffuse(
     with independent $\xi_i \in \mathbb{R}^d$, or one $\xi$ for all if `common`. Step
     $n$ draws `jr.normal(jr.fold_in(key, n), shape)`, of shape $(d, N)$ or $(d, 1)$.
     Noise of the kind "root" is that of the positive part of $x$: a step may leave it.
+
+    ```pycon
+    >>> from deeplimits.meanfield import controls
+    >>> control = controls.line_control(0.0, 0.0)
+    >>> x = jnp.zeros((1, 10_000))
+    >>> moved = diffuse(x, control, controls.Noise(0.5), steps=10, key=jr.key(0))
+    >>> moved.shape, round(float(moved.var()), 1)
+    ((1, 10000), 0.3)
+    ```
     """
     rows, control, h = _states(x, control, duration, steps)
     noise = noise.in_pieces(control.weight.shape[0])

@@ -118,7 +118,15 @@ def _mean_slope(
 @dataclass(frozen=True)
 class SteadyLaw:
     r"""A steady law: its mean, its variance (infinite where there is none) and the law
-    $Z$ with $X = (Z - \mathrm{shift})/\mathrm{scale}$, a frozen one of SciPy."""
+    $Z$ with $X = (Z - \mathrm{shift})/\mathrm{scale}$, a frozen one of SciPy.
+
+    ```pycon
+    >>> from deeplimits.meanfield.controls import Noise
+    >>> law = steady_law(-1.0, 3.0, Noise(1.0, "root"), activation="identity")
+    >>> law.name, law.mean, round(law.variance, 4)
+    ('Gamma', 3.0, 1.5)
+    ```
+    """
 
     name: str
     mean: float
@@ -184,6 +192,13 @@ def steady_law(
     variance grows for ever, and an activation that is never negative pushes to the
     right for ever.
     Source: `herty2022meanfield`.
+
+    ```pycon
+    >>> from deeplimits.meanfield.controls import Noise
+    >>> law = steady_law(-2.0, 1.0, Noise(0.5), activation="identity")
+    >>> law.name, law.mean, law.variance
+    ('normal', 0.5, 0.0625)
+    ```
     """
     w, b, kappa = as_number("weight", weight), as_number("bias", bias), _kappa(noise)
     require_within("(-inf, inf)", weight=w, bias=b)
@@ -248,7 +263,15 @@ def _refuse(w: float, b: float, kind: str, activation: str) -> None:
 class Relaxation:
     r"""How fast laws come near the steady one: $\chi^2$ falls like $e^{-2 \lambda t}$
     with the `gap` $\lambda$, the least of the `rates` and of what begins at `continuum`
-    (infinite where there is none)."""
+    (infinite where there is none).
+
+    ```pycon
+    >>> from deeplimits.meanfield.controls import Noise
+    >>> found = relaxation(-1.0, Noise(0.5))
+    >>> found.gap, found.continuum
+    (0.875, 2.0)
+    ```
+    """
 
     gap: float
     rates: tuple[float, ...]
@@ -270,6 +293,12 @@ def relaxation(
 
     `rates` are the first `count` of the single ones. Raises `ValueError` as
     `steady_law` does.
+
+    ```pycon
+    >>> from deeplimits.meanfield.controls import Noise
+    >>> relaxation(-2.0, Noise(0.5), activation="identity").rates
+    (2.0, 4.0, 6.0, 8.0)
+    ```
     """
     w, D = as_number("weight", weight), _kappa(noise) ** 2 / 2
     require_within("(-inf, inf)", weight=w)

@@ -79,7 +79,13 @@ def cell_averages(
 ) -> Float[np.ndarray, " cells"]:
     """The averages of a density in cells on the line, from its distribution function:
     exact, where values in the middle of the cells are not. With the survival function,
-    1 less the other, the upper tail keeps its digits, too."""
+    1 less the other, the upper tail keeps its digits, too.
+
+    ```pycon
+    >>> cell_averages(lambda x: np.clip(x, 0, 1), np.linspace(0, 2, 5)).tolist()
+    [1.0, 1.0, 0.0, 0.0]
+    ```
+    """
     edges = as_doubles("edges", edges, shape=(None,))
     if edges.size < 2 or not (np.diff(edges) > 0).all():
         raise ValueError(f"edges must increase, from one cell on: got {edges!s:.80}.")
@@ -151,6 +157,15 @@ def transport(
     Raises `ValueError` for more than that, with the longest admissible step, for cells
     that are not equal or that the devices do not divide, and for a density that is
     negative, not finite or of another shape; warns of a mass that is not 1.
+
+    ```pycon
+    >>> from deeplimits.meanfield import controls
+    >>> control = controls.line_control(0.0, 1.0, activation="identity")
+    >>> density = jnp.array([0.0, 4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    >>> moved = transport(density, jnp.linspace(0, 2, 9), control, duration=1.0)
+    >>> moved.density.shape, round(float(moved.density.sum() / 4), 4)  # mass
+    ((8,), 0.9916)
+    ```
     """
     edges = _equal(as_edges(edges))
     g = as_density(density, edges)

@@ -36,6 +36,13 @@ def wasserstein(
     `ValueError` for measures in different dimensions, for another $p$, and for more
     points than fit: 8,192 in an assignment, 262,144 pairs in a programme.
     Source: `peyre2019`, `bobkov2019` on the line.
+
+    ```pycon
+    >>> from deeplimits.measures import laws
+    >>> left, right = (laws.Empirical(jnp.arange(2.0) + x) for x in (0, 3))
+    >>> wasserstein(left, right), wasserstein(left, right, p=2)
+    (3.0, 3.0)
+    ```
     """
     require_pair(mu, nu, p, kinds=(Empirical, Histogram))
     if isinstance(mu, Histogram) or isinstance(nu, Histogram) or _dimension(mu) == 1:

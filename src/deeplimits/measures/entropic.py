@@ -19,6 +19,14 @@ class Entropic(eqx.Module):
 
     `residual` is the largest $|\log|$ of a marginal over its weight, `steps` how many
     steps were taken. Where the residual is above the tolerance, they did not suffice.
+
+    ```pycon
+    >>> from deeplimits.measures import laws
+    >>> mu, nu = laws.Empirical(jnp.zeros(1)), laws.Empirical(jnp.array([2.0]))
+    >>> found = sinkhorn(mu, nu, epsilon=0.1)
+    >>> float(found.value), found.f.shape
+    (4.0, (1,))
+    ```
     """
 
     value: Float[Array, ""]

@@ -28,7 +28,14 @@ from ..continuous import linear_flow
 
 
 class AbstractMeasure(eqx.Module):
-    r"""A law of data in $\mathbb{R}^d$ with a `mean` and a `covariance`."""
+    r"""A law of data in $\mathbb{R}^d$ with a `mean` and a `covariance`.
+
+    ```pycon
+    >>> law = Empirical(jnp.array([[0.0, 0.0], [2.0, 0.0]]))
+    >>> isinstance(law, AbstractMeasure), law.covariance.diagonal().tolist()
+    (True, [1.0, 0.0])
+    ```
+    """
 
     mean: eqx.AbstractVar[Float[Array, " d"]]
     covariance: eqx.AbstractVar[Float[Array, "d d"]]
@@ -51,6 +58,12 @@ class Empirical(AbstractMeasure):
     Points on the line may be given as $(N,)$; they are kept as $(N, 1)$. Raises
     `ValueError` for points that are not finite, and for weights that are negative or do
     not sum to 1, to half the digits of their precision.
+
+    ```pycon
+    >>> law = Empirical(jnp.array([0.0, 1.0]), jnp.array([0.25, 0.75]))
+    >>> law.mean.tolist(), law.covariance.tolist()
+    ([0.75], [[0.1875]])
+    ```
     """
 
     points: Float[Array, "N d"]
@@ -107,6 +120,12 @@ class Histogram(AbstractMeasure):
     `Histogram(x, np.diff(F))`. A cell without length is an atom. Raises `ValueError`
     for fewer than two edges, for edges that decrease, and for masses that are negative
     or do not sum to 1, to half the digits of their precision.
+
+    ```pycon
+    >>> law = Histogram(jnp.array([0.0, 1.0, 3.0]), jnp.array([0.5, 0.5]))
+    >>> law.mean.tolist()
+    [1.25]
+    ```
     """
 
     edges: Float[Array, " cells+1"]
@@ -154,6 +173,12 @@ class Gaussian(AbstractMeasure):
     r"""The normal law $\mathcal{N}(m, \Sigma)$; $\Sigma$ may be singular.
 
     Raises `ValueError` unless the covariance is symmetric and positive semi-definite.
+
+    ```pycon
+    >>> law = Gaussian(jnp.zeros(2), jnp.eye(2))
+    >>> law.mean.shape, law.covariance.shape, float(law.covariance.trace())
+    ((2,), (2, 2), 2.0)
+    ```
     """
 
     mean: Float[Array, " d"]
@@ -245,6 +270,11 @@ class Affine(eqx.Module):
     r"""The map $x \mapsto M x + c$ of one example.
 
     Raises `ValueError` unless `matrix` is $(m, d)$ and `offset` $(m,)$.
+
+    ```pycon
+    >>> Affine(2 * jnp.eye(2), jnp.ones(2))(jnp.array([1.0, 2.0])).tolist()
+    [3.0, 5.0]
+    ```
     """
 
     matrix: Float[Array, "m d"]

@@ -31,6 +31,12 @@ class Lines(NamedTuple):
 
     `costs` are $\frac12 |z - y|^2 + \frac{\lambda}{2T} |z - x|^2$ of each point, for
     its end $z$; `value` is their mean.
+
+    ```pycon
+    >>> lines = straight_lines(jnp.zeros((5, 2)), jnp.ones((5, 2)), decay=1.0)
+    >>> lines.ends.shape, lines.costs.tolist()
+    ((5, 2), [0.5, 0.5, 0.5, 0.5, 0.5])
+    ```
     """
 
     ends: Float[Array, "points d"]
@@ -56,6 +62,12 @@ def straight_lines(
     line may be `(points,)`. Raises `ValueError` for inputs and labels of different
     shapes or that are not finite, for weights that are negative or do not sum to 1, and
     for a $\lambda$ or $T$ that is not positive. May be compiled and differentiated.
+
+    ```pycon
+    >>> lines = straight_lines(jnp.array([0.0]), jnp.array([1.0]), decay=1.0)
+    >>> lines.ends.tolist(), float(lines.value)
+    ([[0.5]], 0.25)
+    ```
     """
     x, y, w = _data(inputs, labels, weights)
     q = _ratio(decay, duration, x.dtype)

@@ -27,6 +27,12 @@ class Kinetic(NamedTuple):
     `straight` is that of straight lines at constant speed with the same ends, and
     `excess` what the paths spend besides, $\int \int |\dot x - \bar v|^2$ with the mean
     velocity $\bar v$ of each path: bends and changes of speed.
+
+    ```pycon
+    >>> found = kinetic_energy(jnp.array([[0.0], [2.0], [0.0]]))
+    >>> float(found.straight), float(found.excess)
+    (0.0, 16.0)
+    ```
     """
 
     straight: Float[Array, ""]
@@ -61,6 +67,12 @@ def kinetic_energy(
     be `(times, points)`. Raises `ValueError` for fewer than two times, for values that
     are not finite, for weights that are negative or do not sum to 1, and for a
     `duration` that is not positive. May be compiled and differentiated.
+
+    ```pycon
+    >>> found = kinetic_energy(jnp.array([[0.0], [1.0], [3.0]]))
+    >>> float(found.straight), float(found.excess)
+    (9.0, 1.0)
+    ```
     """
     x = as_floats("paths", paths)
     x = x[..., None] if x.ndim == 2 else x

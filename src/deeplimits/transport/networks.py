@@ -84,6 +84,12 @@ class HiddenLayer(AbstractBlock):
     large as it takes, it comes near every continuous field on a compact set. Raises
     `ValueError` for arrays that are not floats or do not fit, and for an unknown
     activation.
+
+    ```pycon
+    >>> block = HiddenLayer(jnp.ones((2, 1)), jnp.array([[0.0, 0.0]]), jnp.array([0.5]))
+    >>> block(jnp.array([1.0, 3.0])).round(4)  # tanh ½
+    Array([0.4621, 0.4621], dtype=float32)
+    ```
     """
 
     outer: Float[Array, "*depth d m"]

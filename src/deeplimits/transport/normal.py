@@ -30,6 +30,14 @@ def bures(mu: Gaussian, nu: Gaussian) -> Float[Array, ""]:
     singular it is infinite or NaN, as the root has no slope there. Second derivatives
     want simple eigenvalues. Raises `ValueError` for other laws, and for normal laws in
     different dimensions.
+
+    ```pycon
+    >>> from deeplimits.measures import laws
+    >>> a = laws.Gaussian(jnp.zeros(1), jnp.eye(1))
+    >>> b = laws.Gaussian(jnp.ones(1), 4 * jnp.eye(1))
+    >>> round(float(bures(a, b)), 4)
+    1.4142
+    ```
     """
     _require_pair(mu, nu)
     squared = jnp.sum((mu.mean - nu.mean) ** 2) + _gap(mu.covariance, nu.covariance)

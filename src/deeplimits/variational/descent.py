@@ -29,6 +29,13 @@ class Landscape:
     `value_and_gradient` is called with NumPy vectors of `dtype` alone, so that one
     compiled program serves. `product`, if given, takes a point and a vector to the
     Hessian there times the vector.
+
+    ```pycon
+    >>> bowl = Landscape(lambda x: (x @ x / 2, x), np.float64)
+    >>> value, gradient = bowl(np.array([3.0, 4.0]))
+    >>> float(value), gradient.tolist(), bowl.calls
+    (12.5, [3.0, 4.0], 1)
+    ```
     """
 
     def __init__(
@@ -63,7 +70,15 @@ class Landscape:
 
 
 class Descent(NamedTuple):
-    """Where L-BFGS ended, the norm of the gradient there, and what it took."""
+    """Where L-BFGS ended, the norm of the gradient there, and what it took.
+
+    ```pycon
+    >>> bowl = Landscape(lambda x: (x @ x, 2 * x), np.float64)
+    >>> found = descend(bowl, np.ones(3), tolerance=1e-8)
+    >>> found.point.shape, found.exhausted
+    ((3,), False)
+    ```
+    """
 
     point: np.ndarray
     norm: float
@@ -82,6 +97,13 @@ def descend(
     r"""L-BFGS from `start`, until $|g| <$ `tolerance` or rounding hides the descent.
 
     `memory` is the number of pairs that it keeps. It works in float64.
+
+    ```pycon
+    >>> bowl = Landscape(lambda x: (x @ x / 2, x), np.float64)
+    >>> found = descend(bowl, np.array([3.0, 4.0]), tolerance=1e-8)
+    >>> bool(found.norm < 1e-8), abs(found.point).max().round(6).item()
+    (True, 0.0)
+    ```
     """
     last = {"norm": math.inf}
 

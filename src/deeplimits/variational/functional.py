@@ -54,7 +54,13 @@ def tanh_square(
 def square(
     output: Float[Array, " outputs"], label: Float[Array, " outputs"]
 ) -> Float[Array, ""]:
-    r"""$\ell(z, y) = |z - y|^2$."""
+    r"""$\ell(z, y) = |z - y|^2$.
+
+    ```pycon
+    >>> float(square(jnp.array([1.0, 2.0]), jnp.array([0.0, 0.0])))
+    5.0
+    ```
+    """
     return jnp.sum((output - label) ** 2)
 
 
@@ -267,7 +273,15 @@ def _read(problem: Problem, readout: Affine, last: Array) -> Float[Array, ""]:
 def states(
     problem: Problem, parameters: Parameters
 ) -> Float[Array, "times examples width"]:
-    r"""The states $X_0, \dots, X_n$ of all examples."""
+    r"""The states $X_0, \dots, X_n$ of all examples.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=0.1)
+    >>> states(problem, one_layer(8, 2)).shape
+    (9, 2, 2)
+    ```
+    """
     _, kept = _propagate(problem, parameters, keep=True)
     assert kept is not None
     return jnp.concatenate([problem.inputs[None], kept])
@@ -275,7 +289,15 @@ def states(
 
 class Adjoint(eqx.Module):
     r"""States $X_i$, costates $P_i = \partial_{X_i} \sum_s \ell_s$, and the gradient of
-    $\sum_s \ell_s$ (without the penalties)."""
+    $\sum_s \ell_s$ (without the penalties).
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=0.1)
+    >>> adjoint(problem, one_layer(8, 2)).gradient.readout.bias.tolist()  # they cancel
+    [0.0]
+    ```
+    """
 
     states: Float[Array, "times examples width"]
     costates: Float[Array, "times examples width"]
@@ -292,6 +314,14 @@ def adjoint(problem: Problem, parameters: Parameters) -> Adjoint:
 
     with the costate at the *next* layer. Automatic differentiation gives the same to
     rounding.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=0.1)
+    >>> found = adjoint(problem, one_layer(8, 2))
+    >>> found.costates.shape, float(abs(found.costates).max())  # W = 0
+    ((9, 2, 2), 0.0)
+    ```
     """
     path, h = states(problem, parameters), 1 / problem.steps(parameters)
 

@@ -32,7 +32,14 @@ from .functional import (
 
 
 def closed(parameters: Parameters) -> Parameters:
-    """$I_n$ of a network's weights on $n + 1$ nodes: the last one is repeated."""
+    """$I_n$ of a network's weights on $n + 1$ nodes: the last one is repeated.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> closed(one_layer(8, 2)).block.weight.shape
+    (9, 2, 2)
+    ```
+    """
     block = jax.tree.map(lambda z: jnp.concatenate([z, z[-1:]]), parameters.block)
     return Parameters(block, parameters.readout)
 
@@ -75,7 +82,14 @@ def _need_slopes(problem: Problem) -> None:
 def distances(first: Parameters, second: Parameters) -> tuple[float, float]:
     r"""How far apart two networks' weights are: $L^2(0, 1)$ and largest distance of
     their interpolants $I_n$, exactly: weights on the nodes $i/n$, $i < n$, not those of
-    another scheme. The reading is left out."""
+    another scheme. The reading is left out.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> distances(one_layer(8, 2), one_layer(16, 2))
+    (0.0, 0.0)
+    ```
+    """
     grid, (a, b) = _common(first, second)
     difference = a - b
     return _l2(grid, difference), float(np.linalg.norm(difference, axis=1).max())

@@ -12,7 +12,13 @@ from ..residual import AbstractBlock, Activation, OneLayer, ResNet
 
 
 class Affine(eqx.Module):
-    r"""The reading $x \mapsto W x + c$ of the last state."""
+    r"""The reading $x \mapsto W x + c$ of the last state.
+
+    ```pycon
+    >>> Affine(jnp.array([[1.0, 2.0]]), jnp.array([0.5]))(jnp.ones(2)).tolist()
+    [3.5]
+    ```
+    """
 
     weight: Float[Array, "outputs width"]
     bias: Float[Array, " outputs"]
@@ -29,7 +35,14 @@ class Affine(eqx.Module):
 
 
 class Parameters(eqx.Module):
-    r"""What is trained: a stacked block $\theta_0, \theta_1, \dots$ and its reading."""
+    r"""What is trained: a stacked block $\theta_0, \theta_1, \dots$ and its reading.
+
+    ```pycon
+    >>> zero = one_layer(8, 2, outputs=3)
+    >>> zero.block.bias.shape, zero.readout.weight.shape
+    ((8, 2), (3, 2))
+    ```
+    """
 
     block: AbstractBlock
     readout: Affine
@@ -60,7 +73,14 @@ def one_layer(
     dtype: Any = float,
 ) -> Parameters:
     r"""The zero network $\sigma(K x + b)$: a shape for `random_start`, and the trivial
-    network itself."""
+    network itself.
+
+    ```pycon
+    >>> zero = one_layer(8, 2)
+    >>> zero.block.weight.shape, zero.readout(jnp.ones(2)).tolist()
+    ((8, 2, 2), [0.0])
+    ```
+    """
     require_whole(depth=depth, width=width, outputs=outputs)
     weight, bias = jnp.zeros((depth, width, width), dtype), jnp.zeros((depth, width))
     block = OneLayer(weight, bias.astype(dtype), activation=activation)

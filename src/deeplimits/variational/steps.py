@@ -29,7 +29,15 @@ STIFFNESS = 200.0  # of the augmented Lagrangian
 
 
 class Paced(AbstractBlock):
-    r"""A block times a pace, $f(h, (Z, v)) = v f(h, Z)$."""
+    r"""A block times a pace, $f(h, (Z, v)) = v f(h, Z)$.
+
+    ```pycon
+    >>> from deeplimits import residual
+    >>> block = residual.OneLayer(jnp.eye(2), activation="identity")
+    >>> Paced(block, jnp.array(0.5))(jnp.array([1.0, 2.0])).tolist()
+    [0.5, 1.0]
+    ```
+    """
 
     block: AbstractBlock
     pace: Float[Array, "*depth"]

@@ -33,7 +33,14 @@ FIELDS = ("tanh cubed", "tanh")
 
 class Envelope(NamedTuple):
     r"""Where the convex envelope of $c$ leaves $c$: at the velocity $u_*$, which the
-    control $\theta_*$ has; below it is the line of `slope` $\kappa = c(u_*)/u_*$."""
+    control $\theta_*$ has; below it is the line of `slope` $\kappa = c(u_*)/u_*$.
+
+    ```pycon
+    >>> found = envelope()
+    >>> [round(x, 4) for x in (found.velocity, found.control, found.slope)]
+    [0.301, 0.8111, 2.1855]
+    ```
+    """
 
     velocity: float
     control: float
@@ -52,7 +59,14 @@ def velocity_cost(u: ArrayLike) -> Float[np.ndarray, "..."]:
 def envelope() -> Envelope:
     r"""Where $\theta^2 / \tanh^3 \theta$ is least:
     $2 \tanh\theta = 3 \theta (1 - \tanh^2 \theta)$, that is
-    $\sinh 2\theta = 3\theta$."""
+    $\sinh 2\theta = 3\theta$.
+
+    ```pycon
+    >>> found = envelope()
+    >>> abs(found.velocity - np.tanh(found.control) ** 3).item() < 1e-6
+    True
+    ```
+    """
     found = optimize.root_scalar(
         lambda z: np.sinh(2 * z) - 3 * z, bracket=(0.5, 2.0), xtol=1e-15
     )
@@ -69,6 +83,12 @@ class Tracking:
 
     Raises `ValueError` unless $0 < u_0 < u_*$ and $0 < \lambda < u_0/\kappa$ (for a
     larger $\lambda$ it is best to rest), for $\alpha < 0$ and an unknown field.
+
+    ```pycon
+    >>> problem = Tracking(speed=0.2, decay=0.05)
+    >>> problem.speed, problem.field
+    (0.2, 'tanh cubed')
+    ```
     """
 
     speed: float = 0.15
@@ -204,7 +224,13 @@ class Found(NamedTuple):
 def constant(
     problem: Tracking, depth: int, control: float
 ) -> Float[np.ndarray, " depth"]:
-    r"""Layers that are all alike up to $\tau$, and at rest after."""
+    r"""Layers that are all alike up to $\tau$, and at rest after.
+
+    ```pycon
+    >>> constant(Tracking(speed=0.2, decay=0.05), 8, 0.5).shape
+    (8,)
+    ```
+    """
     require_whole(depth=depth)
     require_within("(-inf, inf)", control=control)
     return np.where((np.arange(depth) + 0.5) / depth < problem.stop, control, 0.0)
@@ -233,7 +259,14 @@ def periodic_excess(problem: Tracking, periods: int) -> float:
 
 
 def phases(theta: Float[np.ndarray, " n"]) -> int:
-    r"""The number of on-phases: runs of layers above $\theta_*/2$."""
+    r"""The number of on-phases: runs of layers above $\theta_*/2$.
+
+    ```pycon
+    >>> theta = np.array([0.0, 2.0, 2.0, 0.0, 2.0])
+    >>> phases(theta)
+    2
+    ```
+    """
     on = np.append(False, _control(theta) > envelope().control / 2)
     return int(np.sum(on[1:] & ~on[:-1]))
 
