@@ -5,10 +5,13 @@
 
 from .examination import (
     ABSTAIN,
+    AVERAGED,
     BETWEEN,
+    DRIFT,
     EXPLOSIVE,
     FEWEST_LAYERS,
     IDENTITY,
+    MIXED,
     ROUGH,
     SMOOTH,
     VERDICTS,
@@ -16,15 +19,18 @@ from .examination import (
     examine,
 )
 from .report import figure, save_figure, table, to_json
-from .verdict import Parameter, diagnose, overall
+from .verdict import Parameter, decision, diagnose, overall, pooled
 from .weights import Weights, as_weights, check, read
 
 __all__ = [
     "ABSTAIN",
+    "AVERAGED",
     "BETWEEN",
+    "DRIFT",
     "EXPLOSIVE",
     "FEWEST_LAYERS",
     "IDENTITY",
+    "MIXED",
     "ROUGH",
     "SMOOTH",
     "VERDICTS",
@@ -33,10 +39,12 @@ __all__ = [
     "Weights",
     "as_weights",
     "check",
+    "decision",
     "diagnose",
     "examine",
     "figure",
     "overall",
+    "pooled",
     "read",
     "save_figure",
     "table",

@@ -27,7 +27,6 @@ import numpy as np
 
 from ..intervals import Interval, Kind
 from ..statistics import scaling_norms
-from ..variation import second_differences
 from . import noise, trend
 from .weights import check_array
 
@@ -51,7 +50,7 @@ PARTS = 8
 _ALIKE = 0.02  # an index this near to one half is not told from it
 _WIDEST = 0.1  # of an interval that says "one half"
 _LEAST_DRIFT = 1.05  # of R squared: less is no drift worth the name
-_MOST_DRIFT = 2.0  # less may lie unseen under the noise of a "rough" network
+_MOST_DRIFT = (1.25, 2.0)  # of its value and upper end, where there is none
 _LEAST_SUM = 0.97  # of R: less, and the noise does not add up as its exponent says
 _MOST_PIECES = 8
 _RELATIVE_NOISE = 1e-5  # smaller noise is not told from rounding, in any type
@@ -112,21 +111,25 @@ class _Seen(NamedTuple):
 def examine(array: np.ndarray) -> Network:
     """One parameter of one network: noise, trend, and what they say together.
 
-    Of more than 4,096 entries so many are looked at, drawn at random but always the
-    same. Raises `ValueError` for an array that `weights.check` refuses.
+    Of more than 4,096 entries (fewer from 256 layers on, 1,024 from 1,024) so many are
+    looked at, drawn at random but always the same. Raises `ValueError` for an array that `weights.check` refuses.
     """
     check_array(array, "the array")
     rounding = _rounding(array)
     weights = np.asarray(array).reshape(len(array), -1)
     # the largest entry becomes one, so that no square can overflow or vanish
     size = float(max(abs(float(weights.max())), abs(float(weights.min()))))
-    rows = np.asarray(weights[:, chosen(weights.shape[1])], float) / (size or 1.0)
+    rows = np.asarray(weights[:, chosen(*weights.shape)], float) / (size or 1.0)
     kept, exceptional = _without_exceptions(rows)
     seen = _look(kept, rounding)
     memory = _forgets(seen)
-    verdict, reason = _judge(seen, len(kept), memory) if size else (
-        IDENTITY,
-        "every weight is zero",
+    verdict, reason = (
+        _judge(seen, len(kept), memory)
+        if size
+        else (
+            IDENTITY,
+            "every weight is zero",
+        )
     )
     if exceptional:
         listed = ", ".join(map(str, exceptional))
@@ -156,15 +159,15 @@ def examine(array: np.ndarray) -> Network:
     )
 
 
-def chosen(entries: int) -> np.ndarray | slice:
+def chosen(depth: int, entries: int) -> np.ndarray | slice:
     """The entries that are looked at, in order."""
-    if entries <= MOST_ENTRIES:
+    most = min(MOST_ENTRIES, max(MOST_ENTRIES // 4, MOST_ENTRIES * 256 // depth))
+    if entries <= most:
         return slice(None)
     # At random: every n-th one would be the same place of each kernel, say, for most
     # shapes. The seed makes the diagnosis a function of the weights.
     generator = np.random.default_rng(0)
-    drawn = generator.choice(entries, MOST_ENTRIES, replace=False, shuffle=False)
-    return np.sort(drawn)
+    return np.sort(generator.choice(entries, most, replace=False, shuffle=False))
 
 
 def _rounding(array: np.ndarray) -> float:
@@ -224,11 +227,11 @@ def _look(rows: np.ndarray, rounding: float) -> _Seen:
     square = float(np.mean(rows**2))
     if depth < FEWEST_LAYERS or not square:
         return _Seen()
+    layers = noise.Layers(rows)
     scales = noise.fine_scales(depth)
     floor = noise.constant(scales.order, 0.5) * rounding**2 * square
-    smallest = float(second_differences(rows, 1, order=scales.order).mean())
-    far = noise.exponent(rows, noise.coarse_scales(depth, 2), np.inf)
-    if smallest <= floor:
+    far = noise.exponent(layers, noise.coarse_scales(depth, 2), np.inf)
+    if layers.mean(scales.order, 1) <= floor:
         steps = float(np.mean(np.diff(rows, axis=0) ** 2))
         constant = steps <= 4 * rounding**2 * square
         return _Seen(far=None if constant else far, still=True)
@@ -236,16 +239,17 @@ def _look(rows: np.ndarray, rounding: float) -> _Seen:
     if pieces:
         return _Seen(far=far, pieces=pieces)
     independent = noise.independent_entries(rows)
-    fine = _hull(rows, lambda z: noise.exponent(z, scales, independent))
-    excess = noise.contamination(rows, scales)
+    fine = _hull(layers, scales, independent)
+    excess = noise.contamination(layers, scales.order)
     fine = Interval(fine.value, fine.low - excess, fine.high, Kind.LAYERS)
     if fine.low > 1:
-        hidden = _hides_noise(rows, scales, floor)
+        hidden = _hides_noise(layers, scales.order, floor)
         return _Seen(independent, fine, None, far, hidden=hidden)
-    near = noise.exponent(rows, noise.coarse_scales(depth, scales.order), independent)
+    near = noise.coarse_scales(depth, scales.order)
+    near = noise.exponent(layers, near, independent)
     found = None
     if np.isfinite(fine.value) and fine.high > 0:
-        found = trend.sums(rows, fine, scales, independent)
+        found = trend.sums(layers, fine, scales.order, independent)
     return _Seen(independent, fine, near, far, found, alternates=_alternates(rows))
 
 
@@ -256,32 +260,32 @@ def _pieces(rows: np.ndarray, rounding: float) -> int:
     return jumps + 1 if 2 * jumps < len(steps) else 0
 
 
-def _hides_noise(rows: np.ndarray, scales: noise.Scales, floor: float) -> bool:
+def _hides_noise(layers: noise.Layers, order: int, floor: float) -> bool:
     """Is there noise under a trend that is too steep for the slope to show it?
 
     Of smooth weights each further difference is smaller, of noise it is larger, and so
     it is of Brownian paths; but the slope of these is as steep at lag 2 as at lag 1.
     """
-    p = scales.order
-    v = [float(second_differences(rows, m, order=p).mean()) for m in (1, 2, 4)]
-    further = float(second_differences(rows, 1, order=p + 1).mean())
+    v = [layers.mean(order, m) for m in (1, 2, 4)]
+    further = layers.mean(order + 1, 1)
     bends = 0.5 * np.log2(v[2] / v[1]) - 0.5 * np.log2(v[1] / v[0]) > 0.4
     return bool(bends and further > 1.5 * v[0] and further > 4 * floor)
 
 
-def _hull(rows: np.ndarray, measure) -> Interval:
+def _hull(layers: noise.Layers, scales: noise.Scales, independent: float) -> Interval:
     """The interval, and in few layers one that holds that of layers of equal size, too.
 
     Differences at long lags see a few layers only: where these differ in size, the
     slope is that of the sizes.
     """
-    found = measure(rows)
-    if len(rows) >= 48 or rows.shape[1] < 32 or not np.isfinite(found.value):
+    found = noise.exponent(layers, scales, independent)
+    if layers.depth >= 48 or layers.entries < 32 or not np.isfinite(found.value):
         return found
-    sizes = np.linalg.norm(rows, axis=1, keepdims=True)
+    sizes = np.linalg.norm(layers.rows, axis=1, keepdims=True)
     if not sizes.all():
         return found
-    other = measure(rows / sizes)
+    equal = noise.Layers(layers.rows / sizes)
+    other = noise.exponent(equal, scales, independent)
     return Interval(
         found.value,
         float(np.fmin(found.low, other.low)),
@@ -355,14 +359,24 @@ def _with_noise(fine: Interval, sums: trend.Sums | None) -> tuple[str, str]:
     half = 0.5 - _WIDEST <= fine.low <= 0.5 + _ALIKE
     half = half and 0.5 - _ALIKE <= fine.high <= 0.5 + _WIDEST
     other = fine.low > 0.5 + _ALIKE or fine.high < 0.5 - _ALIKE
-    what = f"noise, H = {fine:.2f}; sums over layers are {relative:.2g} times as large"
+    what = f"noise, H = {fine:.2f}; sums over layers {figures(relative)} times as large"
     if relative.low**2 > _LEAST_DRIFT:
         return MIXED, f"{what} as it makes them: a trend"
     if not (half or other):
         return ABSTAIN, f"H lies in [{fine.low:.2f}, {fine.high:.2f}]: one half or not"
-    if relative.high**2 > _MOST_DRIFT:
+    seen = relative.value**2, relative.high**2
+    if relative.low > 1 or seen[0] > _MOST_DRIFT[0] or seen[1] > _MOST_DRIFT[1]:
         return ABSTAIN, f"{what} as it makes them: a trend or not"
     return ROUGH if half else BETWEEN, f"{what} as it makes them: no trend"
+
+
+def figures(interval: Interval) -> str:
+    """An interval of positive numbers with as many digits as one reads."""
+    digits = 2 if interval.value < 10 else 0
+    value, low, high = (
+        f"{x:.{digits}f}" if x < 1e4 else f"{x:.0e}" for x in interval.numbers
+    )
+    return f"{value} [{low}, {high}]"
 
 
 def _roughness(rows: np.ndarray) -> float:
@@ -383,8 +397,8 @@ def _parts(rows: np.ndarray, size: float, seen: _Seen) -> dict[str, list[float]]
         "accumulated size": [size * _accumulated(part) for part in groups],
     }
     if seen.sums is not None and seen.fine is not None:
-        scales = noise.fine_scales(len(rows))
-        each = [trend.sums(part, seen.fine, scales, 1.0) for part in groups]
-        found["trend of a layer"] = [size * part.trend for part in each]
-        found["noise of a layer"] = [size * part.noise for part in each]
+        order = noise.fine_scales(len(rows)).order
+        each = trend.sizes(noise.Layers(rows), seen.fine.value, order, PARTS)
+        for name, values in zip(("trend of a layer", "noise of a layer"), each):
+            found[name] = [size * value for value in values]
     return found

@@ -40,7 +40,6 @@ from scipy import stats
 from scipy.linalg import toeplitz
 
 from ..intervals import Interval, Kind
-from ..variation import second_differences
 
 GROUPS = 16
 _CELLS = 256  # depth up to which the exact variances are computed; then they scale
@@ -51,6 +50,55 @@ class Scales(NamedTuple):
 
     order: int
     lags: tuple[int, ...]
+
+
+class Tally(NamedTuple):
+    """Sums of squared differences: at every place, and in every group of entries."""
+
+    places: np.ndarray
+    groups: np.ndarray
+    mean: float
+
+
+class Layers:
+    """The layers of one parameter, `(depth, entries)`, and their differences.
+
+    Each kind of differences of the sums over layers is computed once, and only its
+    tally is kept.
+    """
+
+    def __init__(self, rows: np.ndarray):
+        self.rows = rows
+        self.depth, self.entries = rows.shape
+        self.bounds = np.linspace(0, self.entries, min(GROUPS, self.entries) + 1)
+        self.bounds = self.bounds.astype(int)
+        self._tallies: dict[tuple[int, int], Tally] = {}
+
+    @functools.cached_property
+    def sums(self) -> np.ndarray:
+        r"""$S_0, \dots, S_L$, less the first layer: tied ones give zero exactly."""
+        return np.concatenate(
+            [np.zeros((1, self.entries)), np.cumsum(self.rows - self.rows[:1], axis=0)]
+        )
+
+    def tally(self, order: int, lag: int) -> Tally:
+        """Of the differences of one order of the sums, at one lag."""
+        if (order, lag) not in self._tallies:
+            found = self.sums
+            for _ in range(order):
+                found = found[lag:] - found[:-lag]
+            if order == 1:  # the first layer, which a higher order takes off
+                found = found + lag * self.rows[:1]
+            found = found**2
+            by_entry = found.sum(0)
+            groups = np.add.reduceat(by_entry, self.bounds[:-1])
+            mean = float(by_entry.sum() / found.size)
+            self._tallies[order, lag] = Tally(found.sum(1), groups, mean)
+        return self._tallies[order, lag]
+
+    def mean(self, order: int, lag: int) -> float:
+        """$V_p(m)$."""
+        return self.tally(order, lag).mean
 
 
 def fine_scales(depth: int) -> Scales:
@@ -104,24 +152,31 @@ def independent_entries(rows: np.ndarray) -> float:
 
 
 def exponent(
-    rows: np.ndarray, scales: Scales, independent: float, *, level: float = 0.95
+    layers: Layers, scales: Scales, independent: float, *, level: float = 0.95
 ) -> Interval:
     """The slope $H$ of $V_p(m)$ over the lags, with the widest of three intervals.
 
-    `rows` are `(depth, entries)`, `independent` what `independent_entries` found, or
-    infinity to leave the Gaussian interval out. NaN between infinities where a $V$ or
-    one of the parts vanishes.
+    `independent` is what `independent_entries` found, or infinity to leave the
+    Gaussian interval out. NaN between infinities where a $V$ or one of the parts
+    vanishes.
     """
-    squares = [second_differences(rows, m, order=scales.order) for m in scales.lags]
+    tallies = [layers.tally(scales.order, m) for m in scales.lags]
     x = np.log(np.asarray(scales.lags, float))
     fit = (x - x.mean()) / (2 * np.sum((x - x.mean()) ** 2))
+    stretches = min(max(layers.depth // 4, 3), 8)
+    sizes = np.diff(layers.bounds)
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(fit @ np.log([each.mean() for each in squares]))
+        value = float(fit @ np.log([each.mean for each in tallies]))
         half = max_nan(
-            _jackknife(squares, fit, GROUPS, 1, level),
-            _jackknife(squares, fit, min(max(len(rows) // 4, 3), 8), 0, level),
+            _jackknife([(t.groups, sizes) for t in tallies], fit, GROUPS, level),
+            _jackknife(
+                [(t.places, np.ones(len(t.places))) for t in tallies],
+                fit,
+                stretches,
+                level,
+            ),
             stats.norm.ppf((1 + level) / 2)
-            * _deviation(len(rows), scales, _between(value))
+            * _deviation(layers.depth, scales, _between(value))
             / independent**0.5,
         )
     if not (math.isfinite(value) and math.isfinite(half)):
@@ -134,18 +189,17 @@ def max_nan(*numbers: float) -> float:
     return float(np.max(numbers))
 
 
-def contamination(rows: np.ndarray, scales: Scales) -> float:
+def contamination(layers: Layers, order: int) -> float:
     r"""By how much a trend can raise the slope at the lags 1 and 2.
 
     A share $\kappa$ of the trend in $V_p(1)$ is $2^{2p-2H} \kappa$ of $V_p(2)$ and
     $4^{2p-2H} \kappa$ of $V_p(4)$, all relative to the noise.
     """
-    order = scales.order
-    v = [float(second_differences(rows, m, order=order).mean()) for m in (1, 2, 4)]
+    v = [layers.mean(order, m) for m in (1, 2, 4)]
     if min(v) <= 0:
         return 0.0
     near, far = (0.5 * math.log2(v[i + 1] / v[i]) for i in (0, 1))
-    excess = max(4.0 ** (far - near) - 1, 0.0)
+    excess = max(4.0 ** min(far - near, 16) - 1, 0.0)
     growth = 4.0 ** (order - min(max(near, 0.0), 1.0))
     return 0.5 * math.log2(1 + excess / growth)
 
@@ -156,24 +210,21 @@ def _between(hurst: float) -> float:
 
 
 def _jackknife(
-    squares: list[np.ndarray], fit: np.ndarray, count: int, axis: int, level: float
+    sums: list[tuple[np.ndarray, np.ndarray]], fit: np.ndarray, count: int, level: float
 ) -> float:
-    """Student's half width of the slope over stretches (axis 0) or groups (axis 1).
+    """Student's half width of the slope over `count` parts of sums with their sizes.
 
     Zero where there are fewer than three parts to leave out.
     """
-    count = min(count, *(len(np.moveaxis(each, axis, 0)) for each in squares))
+    count = min(count, *(len(line) for line, _ in sums))
     if count < 3:
         return 0.0
     logs = []
-    for each in squares:
-        line = each.sum(1 - axis)
-        parts = [part.sum() for part in np.array_split(line, count)]
-        sizes = [len(part) for part in np.array_split(line, count)]
-        left = np.maximum(line.sum() - np.array(parts), 0)
-        logs.append(np.log(left / (len(line) - np.array(sizes))))
-    without = fit @ np.array(logs)
-    spread = np.std(without, ddof=1) * (count - 1) / count**0.5
+    for line, sizes in sums:
+        edges = np.linspace(0, len(line), count + 1).astype(int)[:-1]
+        left = np.maximum(line.sum() - np.add.reduceat(line, edges), 0)
+        logs.append(np.log(left / (sizes.sum() - np.add.reduceat(sizes, edges))))
+    spread = np.std(fit @ np.array(logs), ddof=1) * (count - 1) / count**0.5
     return float(stats.t.ppf((1 + level) / 2, count - 1) * spread)
 
 
@@ -206,12 +257,19 @@ def _exact_deviation(depth: int, scales: Scales, hurst: float) -> float:
         taps = np.convolve(taps, np.ones(lag))
         places = depth - len(taps) + 1
         maps.append(
-            np.array([np.r_[np.zeros(k), taps, np.zeros(places - 1 - k)]
-                      for k in range(places)])
+            np.array(
+                [
+                    np.r_[np.zeros(k), taps, np.zeros(places - 1 - k)]
+                    for k in range(places)
+                ]
+            )
         )
     sizes = [np.sum((a @ gamma) * a) for a in maps]
     variances = [
-        [2 * np.sum((a @ gamma @ b.T) ** 2) / (s * t) for b, t in zip(maps, sizes, strict=True)]
+        [
+            2 * np.sum((a @ gamma @ b.T) ** 2) / (s * t)
+            for b, t in zip(maps, sizes, strict=True)
+        ]
         for a, s in zip(maps, sizes, strict=True)
     ]
     return float(np.sqrt(fit @ np.array(variances) @ fit))

@@ -29,7 +29,7 @@ import numpy as np
 from scipy import stats
 
 from ..intervals import Interval, Kind
-from .noise import GROUPS, Scales, constant, covariance, second_differences
+from .noise import GROUPS, Layers, constant, covariance
 
 _POLYNOMIALS = 3
 
@@ -44,29 +44,29 @@ class Sums(NamedTuple):
 
 
 def sums(
-    rows: np.ndarray,
+    layers: Layers,
     hurst: Interval,
-    scales: Scales,
+    order: int,
     independent: float,
     *,
     level: float = 0.95,
 ) -> Sums:
-    """Sums of `rows`, `(depth, entries)`, beside noise of the measured exponent.
+    """Sums over the layers beside noise of the measured exponent, whose size is that
+    of the differences of this order.
 
     The exponent is taken to lie between 0.02 and 0.98, where noise is defined.
     """
-    depth, entries = rows.shape
-    basis = polynomials(depth)
-    energy = (basis.T @ rows) ** 2
+    basis = polynomials(layers.depth)
+    energy = (basis.T @ layers.rows) ** 2
     h, low, high = (float(np.clip(x, 0.02, 0.98)) for x in hurst.numbers)
-    variance, noise = _predicted(rows, basis, h, scales)
+    variance, noise = _predicted(layers, basis, h, order)
     largest = int(np.argmax(energy.mean(1) / noise))
     around = [
-        math.log(_predicted(rows, basis, x, scales)[1][largest] / noise[largest])
+        math.log(_predicted(layers, basis, x, order)[1][largest] / noise[largest])
         for x in (low, high)
     ]
     error = (2 / independent) ** 0.5
-    if entries > 2:
+    if layers.entries > 2:
         error = max(error, _spread(energy[largest]))
     quantile = stats.norm.ppf(1 - (1 - level) / (2 * _POLYNOMIALS))
     centre = math.log(max(energy[largest].mean(), 1e-300) / noise[largest])
@@ -75,20 +75,35 @@ def sums(
         for sign in (1, -1)
     )
     numbers = (math.exp(x / 2) for x in (centre, centre - down, centre + up))
-    trend = math.sqrt(max(energy.mean(1).sum() - noise.sum(), 0.0) / depth)
+    trend = energy.mean(1).sum() - noise.sum()
+    trend = math.sqrt(max(trend, 0.0) / layers.depth)
     return Sums(Interval(*numbers, Kind.LAYERS), trend, math.sqrt(variance))
 
 
+def sizes(
+    layers: Layers, hurst: float, order: int, parts: int
+) -> tuple[list[float], list[float]]:
+    """Trend and noise of a layer, as in `Sums`, in each of some groups of entries."""
+    basis, h = polynomials(layers.depth), float(np.clip(hurst, 0.02, 0.98))
+    trends, noises = [], []
+    for rows in np.array_split(layers.rows, min(parts, layers.entries), axis=1):
+        part = Layers(rows)
+        variance, noise = _predicted(part, basis, h, order)
+        energy = float(((basis.T @ rows) ** 2).mean(1).sum())
+        trends.append(math.sqrt(max(energy - noise.sum(), 0.0) / layers.depth))
+        noises.append(math.sqrt(variance))
+    return trends, noises
+
+
 def _predicted(
-    rows: np.ndarray, basis: np.ndarray, hurst: float, scales: Scales
+    layers: Layers, basis: np.ndarray, hurst: float, order: int
 ) -> tuple[float, np.ndarray]:
     """The variance of a layer's noise, and the mean squares that it gives the sums."""
     ratios = [
-        float(second_differences(rows, m, order=scales.order).mean())
-        / (constant(scales.order, hurst) * m ** (2 * hurst))
-        for m in scales.lags[:2]
+        layers.mean(order, m) / (constant(order, hurst) * m ** (2 * hurst))
+        for m in (1, 2)
     ]
-    variance = math.exp(np.mean(np.log(ratios)))
+    variance = math.exp(np.mean(np.log(np.maximum(ratios, 1e-300))))
     return variance, variance * spectrum(basis, hurst)
 
 
