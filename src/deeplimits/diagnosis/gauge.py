@@ -171,7 +171,7 @@ def _few(count: int) -> np.ndarray:
 
 
 def grams(array: np.ndarray) -> Iterator[np.ndarray]:
-    """$W_k^\\top W_k$ and $W_k W_k^\\top$, the entries off the diagonal, `(depth, n)`.
+    r"""$W_k^\top W_k$ and $W_k W_k^\top$, the entries off the diagonal, `(depth, n)`.
 
     Those on it have a mean, whatever the law of the weights. Of 64 columns at most.
     """

@@ -141,12 +141,14 @@ def independent_entries(rows: np.ndarray) -> float:
     sizes = np.linalg.norm(bends, axis=1, keepdims=True)
     bends = bends[sizes[:, 0] > 0] / sizes[sizes[:, 0] > 0]
     products = bends @ bends.T
-    found, freedom = 0.0, 0
+    found, freedom = 0.0, 0.0
     for apart in range(3, len(products) - 1):
         diagonal = np.diagonal(products, apart)
         found += float(np.sum((diagonal - diagonal.mean()) ** 2))
-        freedom += len(diagonal) - 1
-    if not freedom:
+        # neighbouring bends share layers: of white noise their squares correlate so
+        count = len(diagonal)
+        freedom += count - 1 - (8 / 9) * (1 - 1 / count) - (1 / 18) * (1 - 2 / count)
+    if freedom < 1:
         return 1.0
     return float(np.clip(freedom / max(found, 1e-300), 1.0, entries))
 
@@ -175,13 +177,18 @@ def exponent(
                 stretches,
                 level,
             ),
-            stats.norm.ppf((1 + level) / 2)
+            quantile(level, layers.depth)
             * _deviation(layers.depth, scales, _between(value))
             / independent**0.5,
         )
     if not (math.isfinite(value) and math.isfinite(half)):
         return Interval(np.nan, -np.inf, np.inf, Kind.LAYERS)
     return Interval(value, value - half, value + half, Kind.LAYERS)
+
+
+def quantile(level: float, depth: int) -> float:
+    """Student's: $n$ is read from about $(L - 4)(L - 5)/4$ independent products."""
+    return float(stats.t.ppf((1 + level) / 2, max((depth - 4) * (depth - 5) / 4, 3)))
 
 
 def max_nan(*numbers: float) -> float:

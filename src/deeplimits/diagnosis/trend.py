@@ -29,7 +29,7 @@ import numpy as np
 from scipy import stats
 
 from ..intervals import Interval, Kind
-from .noise import GROUPS, Layers, constant, covariance
+from .noise import GROUPS, Layers, constant, covariance, quantile
 
 _POLYNOMIALS = 3
 
@@ -68,10 +68,10 @@ def sums(
     error = (2 / independent) ** 0.5
     if layers.entries > 2:
         error = max(error, _spread(energy[largest]))
-    quantile = stats.norm.ppf(1 - (1 - level) / (2 * _POLYNOMIALS))
+    times = quantile(1 - (1 - level) / _POLYNOMIALS, layers.depth)
     centre = math.log(max(energy[largest].mean(), 1e-300) / noise[largest])
     down, up = (
-        math.hypot(quantile * error, max(0.0, *(sign * a for a in around)))
+        math.hypot(times * error, max(0.0, *(sign * a for a in around)))
         for sign in (1, -1)
     )
     numbers = (math.exp(x / 2) for x in (centre, centre - down, centre + up))

@@ -119,7 +119,7 @@ def _parameters(
         votes = matrix and name not in paired
         for part in _kinds(name, [weights[name] for weights in ordered]):
             found = _conclude(*part, beta, votes)
-            if votes and found.verdict not in (SMOOTH, IDENTITY):
+            if votes and found.networks[-1].verdict in (ROUGH, BETWEEN, MIXED):
                 found = _out_of_order(found, ordered[-1][name])
             raw[name] = found.verdict
             yield found
@@ -341,7 +341,7 @@ def _compared(found: Parameter, raw: set[str]) -> Parameter:
         return found
     listed = ", ".join(sorted(raw))
     says = f"{found.reason}; raw matrices say {listed}"
-    if found.verdict in (SMOOTH, MIXED) and not raw <= {SMOOTH, MIXED}:
+    if found.verdict == SMOOTH or (found.verdict == MIXED and not raw <= {SMOOTH}):
         says += ": their units are in another order, sign or scale, layer by layer"
     return found._replace(reason=says)
 
@@ -351,11 +351,11 @@ def voters(parameters: Sequence[Parameter]) -> dict[str, float]:
 
     The matrices; where there are none, or none that is not zero, all parameters alike.
     """
-    found = {p.name: p.moves**2 for p in parameters if p.votes and p.moves > 0}
+    found = {p.name: p.moves for p in parameters if p.votes and p.moves > 0}
     if not found:
         found = {p.name: 1.0 for p in parameters}
     largest = max(found.values())
-    found = {name: share / largest for name, share in found.items()}
+    found = {name: (moves / largest) ** 2 for name, moves in found.items()}
     total = sum(found.values())
     return {name: share / total for name, share in found.items()}
 
