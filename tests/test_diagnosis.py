@@ -1,21 +1,15 @@
 """Laws of the diagnosis: exact exponents, known regimes, abstention, and bad files."""
 
 import functools
-import inspect
 import json
-import sys
-import types
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import matplotlib.pyplot as plt
 import ml_dtypes
 import numpy as np
 import pytest
 from jax import Array
-
 from scipy.linalg import cholesky, toeplitz
 
 from deeplimits import cli, diagnosis, statistics, variation
@@ -160,7 +154,6 @@ def test_entries_that_move_together_do_not_narrow_the_interval():
         (lambda: np.ones((64, 3, 2)) / 3, SMOOTH),
         (lambda: 1 + 2.0**-52 * (noise(64) > 0), SMOOTH),
         (lambda: np.zeros((64, 3, 2)), IDENTITY),
-        (lambda: np.ones((64, 5), int), SMOOTH),
         (lambda: 10 + noise(256), MIXED),
         (lambda: 0.1 * smooth(256) + noise(256), MIXED),
         (lambda: noise(6), ABSTAIN),
@@ -315,7 +308,7 @@ def test_trend_and_noise_with_units_in_another_order_are_that_still():
         weights["outer"][k] = weights["outer"][k][:, order]
         weights["inner"][k] = weights["inner"][k][order]
     assert diagnosis.overall(diagnosis.diagnose([weights])) == MIXED
-    noisy = {"outer": noise(128, (16, 24)), "inner": noise(128, (24, 16), seed=1)}
+    noisy = {"outer": noise(128, (40, 48)), "inner": noise(128, (48, 40), seed=1)}
     assert diagnosis.overall(diagnosis.diagnose([noisy])) == ROUGH
 
 
@@ -353,14 +346,13 @@ def test_matrices_decide_and_by_what_they_move():
         "weight": noise(64),
         "bias": smooth(64, (16,)),
         "gain": 1 + 0.02 * noise(64, (16,)),
-        "scale": np.ones(64),
-        "index": np.tile(np.arange(16), (64, 1)),
+        "gate": np.ones(64),
     }
     found = diagnosis.diagnose([weights])
     assert diagnosis.overall(found) == ROUGH
     assert [p.name for p in found if p.votes] == ["weight"]
     text = " ".join(diagnosis.table(found).split())
-    assert text.count("(does not vote)") == 4
+    assert text.count("(does not vote)") == 3
     small = {"large": noise(64), "small": 0.01 * smooth(64, (12, 12))}
     assert diagnosis.overall(diagnosis.diagnose([small])) == ROUGH
     even = {"a": noise(64), "b": smooth(64, (12, 12))}
@@ -524,26 +516,6 @@ def test_networks_must_agree():
             diagnosis.diagnose([{"w": noise(64)}], beta=beta)
 
 
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ({}, "network 2 holds no array"),
-        ({"w": noise(64), "v": noise(32)}, "of network 2 differ in depth"),
-        ({"w": noise(64)[:1]}, "w in network 2 has fewer than two layers"),
-        ({"w": np.full((64, 3), np.nan)}, "w in network 2 holds NaN"),
-        ({"w": noise(64) * 1j}, "not numeric: it has type complex128"),
-        ({"w": [[1.0], [2.0]]}, "w in network 2 is no array but a list"),
-        (
-            {f"blocks.{k}.weight": noise(64) for k in range(3)},
-            r"blocks\.0\.weight and blocks\.1\.weight .*: stack these, np\.stack",
-        ),
-    ],
-)
-def test_what_a_file_may_not_hold_is_refused_in_memory_too(weights, message, as_in_use):
-    with pytest.raises(ValueError, match=message):
-        diagnosis.diagnose([{"w": noise(64)}, weights])
-
-
 def test_one_network_stands_in_a_list_too(as_in_use):
     with pytest.raises(ValueError, match=r"write \[weights\] for one"):
         diagnosis.diagnose({"w": noise(64)})
@@ -582,160 +554,7 @@ def test_the_norms_are_those_of_statistics_in_double_precision():
     assert found["largest increment"] == pytest.approx(largest, rel=1e-3)
 
 
-# Files and the command.
-
-
-def safetensors(arrays, types):
-    """The format as its authors describe it, written without their package."""
-    header, body = {"__metadata__": {"format": "pt"}}, b""
-    for name, array in arrays.items():
-        span = [len(body), len(body) + array.nbytes]
-        entry = {"dtype": types[name], "shape": list(array.shape), "data_offsets": span}
-        header[name], body = entry, body + array.tobytes()
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + body
-
-
-ARRAYS = {
-    "a": np.sin(np.arange(384, dtype=np.float32)).reshape(64, 3, 2),
-    "b": np.cos(np.arange(320.0)).reshape(64, 5).astype(ml_dtypes.bfloat16),
-}
-TYPES = {"a": "F32", "b": "BF16"}
-
-
-def test_both_formats_are_read(tmp_path):
-    path = tmp_path / "depth-64.safetensors"
-    path.write_bytes(safetensors(ARRAYS, TYPES))
-    found = diagnosis.read(path)
-    assert list(found) == ["a", "b"]
-    for name, array in found.items():
-        assert array.dtype == ARRAYS[name].dtype
-        np.testing.assert_array_equal(array, ARRAYS[name])
-    np.savez(tmp_path / "depth-64.npz", a=ARRAYS["a"])
-    found = diagnosis.read(tmp_path / "depth-64.npz")
-    np.testing.assert_array_equal(found["a"], ARRAYS["a"])
-
-
-def test_safetensors_are_those_of_the_package(tmp_path):
-    package = pytest.importorskip("safetensors.numpy", reason="not needed to read them")
-    package.save_file({"a": ARRAYS["a"]}, tmp_path / "x.safetensors")
-    found = diagnosis.read(tmp_path / "x.safetensors")
-    np.testing.assert_array_equal(found["a"], ARRAYS["a"])
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_no_truncation_passes(suffix, tmp_path):
-    path = tmp_path / f"whole{suffix}"
-    if suffix == ".npz":
-        np.savez(path, a=ARRAYS["a"])
-    else:
-        path.write_bytes(safetensors(ARRAYS, TYPES))
-    content = path.read_bytes()
-    for end in (0, 5, 9, 60, len(content) // 2, len(content) - 1):
-        path.write_bytes(content[:end])
-        with pytest.raises(ValueError, match=r"cannot be read|truncated or no"):
-            diagnosis.read(path)
-
-
-@pytest.mark.parametrize("kind", ["npz", "compressed", "safetensors"])
-def test_damaged_bytes_are_read_or_refused_in_one_line(kind, tmp_path):
-    path = tmp_path / f"x.{'safetensors' if kind == 'safetensors' else 'npz'}"
-    if kind == "safetensors":
-        path.write_bytes(safetensors(ARRAYS, TYPES))
-    else:
-        (np.savez if kind == "npz" else np.savez_compressed)(path, a=ARRAYS["a"])
-    content, rng, refusals = path.read_bytes(), np.random.default_rng(0), []
-    for n in range(300):
-        damaged = bytearray(content)
-        # in the middle, or among the headers at both ends
-        place = rng.integers(len(content)) if n % 2 else rng.integers(-150, 150)
-        damaged[place] = rng.integers(256)
-        path.write_bytes(damaged)
-        try:
-            diagnosis.read(path)
-        except ValueError as error:
-            refusals.append(str(error))
-    assert len(refusals) > 50
-    assert not any("\n" in line for line in refusals)
-
-
-def test_a_header_without_end_is_refused(tmp_path):
-    text, path = b"[" * 100_000, tmp_path / "x.safetensors"
-    path.write_bytes(len(text).to_bytes(8, "little") + text)
-    with pytest.raises(ValueError, match="no safetensors file"):
-        diagnosis.read(path)
-
-
-NUMBERS = np.arange(64.0 * 64).reshape(64, 8, 8)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        (
-            {"w": np.where(NUMBERS == 9, np.nan, NUMBERS)},
-            "w in w.npz holds NaN or infinity",
-        ),
-        ({"w": NUMBERS[:1]}, "fewer than two layers on its first axis: (1, 8, 8)"),
-        ({"w": np.float64(3)}, "fewer than two layers on its first axis: ()"),
-        ({"w": NUMBERS, "v": NUMBERS[:32]}, "differ in depth, their first size"),
-        ({"w": np.array(["a", "b"])}, "w in w.npz is not numeric: it has type <U1"),
-        ({"w": NUMBERS * 1j}, "not numeric: it has type complex128"),
-        ({"w": np.array([{}, {}])}, "pickled objects"),
-        ({"w": np.zeros((4, 0))}, "w in w.npz is empty"),
-        ({}, "holds no array"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_two(
-    arrays, message, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    np.savez("w.npz", **arrays)
-    assert cli.main(["diagnose", "w.npz"]) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert captured.err.count("\n") == 1
-    assert captured.out == ""
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("w.pt", "must end in .npz or .safetensors"),
-        ("missing.npz", "there is no file missing.npz"),
-        ("depth-32.npz", "named for another depth: it has 64 layers"),
-        ("text.npz", "text.npz cannot be read"),
-        ("one.npz", "one.npz cannot be read: one array without a name"),
-    ],
-)
-def test_bad_files_are_one_line_too(name, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    np.savez("depth-32.npz", w=noise(64))
-    (tmp_path / "text.npz").write_text("weights")
-    with open("one.npz", "wb") as file:
-        np.save(file, noise(64))
-    assert cli.main(["diagnose", name]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"dtype": "F8_E4M3"}, "type F8_E4M3 is not one of F64, F32"),
-        ({"shape": [64, -1]}, "numbers for the shape"),
-        ({"shape": [64, 4]}, "384 numbers for the shape"),
-        ({"data_offsets": [0, 10**9]}, "bytes 0 to 1000000000 of 1536"),
-    ],
-)
-def test_headers_that_lie_are_refused(change, message, tmp_path):
-    entry = {"dtype": "F32", "shape": [64, 6], "data_offsets": [0, 1536]} | change
-    text = json.dumps({"a": entry}).encode()
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(1536))
-    with pytest.raises(ValueError, match=message):
-        diagnosis.read(path)
+# The command.
 
 
 def test_the_command_prints_a_table_json_and_a_figure(tmp_path, capsys):
@@ -785,54 +604,3 @@ def test_long_names_are_not_cut():
 def test_what_is_infinite_is_null():
     found = diagnosis.diagnose([{"w": np.eye(20)[:, :1]}])
     assert json.loads(diagnosis.to_json(found))["verdict"] == ABSTAIN
-
-
-class Tensor(np.ndarray):
-    """Just as much of PyTorch's tensor as the documented export asks for."""
-
-    def detach(self):
-        return self
-
-    def float(self):
-        return self.astype(np.float32)
-
-    def cpu(self):
-        return self
-
-    def numpy(self):
-        return np.asarray(self)
-
-
-def test_the_page_shows_the_documented_exports():
-    page = (Path(__file__).parents[1] / "book" / "diagnose.md").read_text()
-    blocks = diagnosis.weights.__doc__.split("\n\n")
-    shown = [inspect.cleandoc(b) for b in blocks if b.startswith("    ")]
-    assert len(shown) == 2
-    assert all(f"```python\n{code}\n```" in page for code in shown)
-
-
-def test_the_documented_exports_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    text = diagnosis.weights.__doc__.split("\n")
-    code = [line.strip() for line in text if line.startswith("    ")]
-    torch, flax = "\n".join(code[:5]), "\n".join(code[5:])
-    assert "model.blocks" in torch
-    assert "import jax" not in torch
-    weights = noise(64, (3, 2))
-    blocks = [
-        types.SimpleNamespace(named_parameters=lambda z=z: [("w", z.view(Tensor))])
-        for z in weights
-    ]
-    exec(torch, {"model": types.SimpleNamespace(blocks=blocks)})
-    np.testing.assert_allclose(diagnosis.read("depth-64.npz")["w"], weights, rtol=1e-6)
-    (tmp_path / "depth-64.npz").unlink()
-    module = types.ModuleType("flax.traverse_util")
-    module.flatten_dict = lambda tree, sep: {
-        f"{a}{sep}{b}": z for a, inner in tree.items() for b, z in inner.items()
-    }
-    monkeypatch.setitem(sys.modules, "flax", types.ModuleType("flax"))
-    monkeypatch.setitem(sys.modules, "flax.traverse_util", module)
-    params = {f"Block_{k}": {"Dense_0": {"kernel": z}} for k, z in enumerate(weights)}
-    exec(flax, {"params": params, "depth": 64})
-    found = diagnosis.read("depth-64.npz")["Dense_0.kernel"]
-    np.testing.assert_allclose(found, weights, rtol=1e-6)

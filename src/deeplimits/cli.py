@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if (line := one_line(error)) is None:
             raise
-        print(f"deeplimits: {line}", file=sys.stderr)
+        print(deeplimits.files.printable(f"deeplimits: {line}", 300), file=sys.stderr)
         return 2
 
 
@@ -72,11 +72,14 @@ def _add_diagnose(commands: Any) -> None:
         "diagnose",
         help="which limit a network's weights point to",
         description="Which limit in depth do the weights of a network point to?",
-        epilog=sources.docstring("deeplimits.diagnosis.weights"),
+        epilog=sources.docstring("deeplimits.diagnosis.stages"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     diagnose.set_defaults(command=_diagnose)
     diagnose.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    diagnose.add_argument(
+        "--pattern", help="names to choose, as 'encoder.layers.#.attn' (below)"
+    )
     diagnose.add_argument("--beta", type=float, help="of the factor L^-beta, if any")
     diagnose.add_argument("--json", action="store_true", help="print JSON, no table")
     diagnose.add_argument(
@@ -136,7 +139,8 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _diagnose(options: argparse.Namespace) -> int:
-    networks = [deeplimits.diagnosis.read(path) for path in options.files]
+    read = deeplimits.diagnosis.read
+    networks = [read(path, pattern=options.pattern) for path in options.files]
     found = deeplimits.diagnosis.diagnose(networks, beta=options.beta)
     if options.figure:
         deeplimits.diagnosis.save_figure(networks, options.figure)
@@ -144,6 +148,12 @@ def _diagnose(options: argparse.Namespace) -> int:
         deeplimits.diagnosis.to_json if options.json else deeplimits.diagnosis.table
     )
     print(as_text(found))
+    # beside JSON, which must stay one document, on the error stream
+    stream = sys.stderr if options.json else sys.stdout
+    for network in networks:
+        where = f" on {network.source}" if len(networks) > 1 else ""
+        for note in network.notes:
+            print(f"Note{where}: {note}.", file=stream)
     return 0
 
 

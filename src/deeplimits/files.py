@@ -1,12 +1,33 @@
 """Files that are written whole or not at all, and read without running them."""
 
 import contextlib
+import dataclasses
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+
+MOST_BYTES = 2**31  # of one array in memory, whatever a file declares
+MOST_ARRAYS = 100_000  # in a file
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def printable(text: str, most: int | None = None) -> str:
+    """A text in one line: what is not printable is escaped, and where it is longer than
+    `most`, its middle is left out."""
+    marked = (c if c.isprintable() else c.encode("unicode_escape") for c in text)
+    line = "".join(c if isinstance(c, str) else c.decode() for c in marked)
+    if most is None or len(line) <= most:
+        return line
+    head = 2 * (most - 3) // 3
+    return f"{line[:head]} … {line[len(line) - (most - 3 - head) :]}"
 
 
 @contextlib.contextmanager
@@ -40,20 +61,99 @@ def require_writable(path: str | os.PathLike) -> None:
         raise ValueError(f"{path} cannot be written ({error}).") from error
 
 
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """An array where it lies, in a file or in a model: its shape and type are known,
+    and `load` reads it. `kind` is the type's name there, of one that NumPy lacks too
+    (`dtype` is void then)."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    load: Callable[[], np.ndarray]
+    kind: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod((*self.shape, self.dtype.itemsize))
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> "Stored":
+        return cls(array.shape, array.dtype, lambda: array, str(array.dtype))
+
+
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file.
 
-    Raises `ValueError`, with the reason alone and in one line, for a damaged file and
-    for pickled objects.
+    Raises `ValueError`, with the reason alone and in one line, for a damaged file, for
+    pickled objects, and for more than `MOST_BYTES` in all.
     """
-    try:
-        with open(path, "rb") as raw:
-            file = np.load(raw, allow_pickle=False)
-            if isinstance(file, np.ndarray):
+    stored = open_npz(path)
+    _require_few_bytes("the file", sum(array.nbytes for array in stored.values()))
+    return {name: array.load() for name, array in stored.items()}
+
+
+def open_npz(path: str | os.PathLike) -> dict[str, Stored]:
+    """The arrays of an `.npz` file, to be read one at a time; the file stays open as
+    long as one of them is held.
+
+    Raises `ValueError` as `read_npz` does, where an array by itself declares more than
+    `MOST_BYTES`; what the headers do not show is raised by the array's `load`.
+    """
+    with _in_one_line():
+        with open(path, "rb") as file:
+            if file.read(6) == b"\x93NUMPY":
                 raise ValueError("one array without a name")
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # zipfile, zlib and numpy raise what the bytes provoke
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "pickle" in reason.lower():
-            reason = "it holds pickled objects, or is no .npz file"
+        archive = zipfile.ZipFile(path)
+        members = archive.infolist()
+        if len(members) > MOST_ARRAYS:
+            raise ValueError(f"{len(members)} arrays: more than {MOST_ARRAYS}")
+        found = {}
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in found:
+                raise ValueError(f"two arrays have the name {printable(name, 60)}")
+            found[name] = _member(archive, member)
+        return found
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Stored:
+    name = printable(member.filename.removesuffix(".npy"), 60)
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(f"{name} has a header of version {version}")
+        shape, _, dtype = _HEADERS[version](file)
+        start = file.tell()
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects")
+    declared = math.prod((*shape, dtype.itemsize))
+    _require_few_bytes(name, declared)
+    if declared != member.file_size - start:
+        raise ValueError(
+            f"{name} declares {declared} of {member.file_size - start} bytes"
+        )
+
+    def load() -> np.ndarray:
+        with _in_one_line(), archive.open(member) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+    return Stored(shape, dtype, load, str(dtype))
+
+
+def _require_few_bytes(what: str, nbytes: int) -> None:
+    if nbytes > MOST_BYTES:
+        raise ValueError(
+            f"{what} declares {nbytes} bytes, more than the limit of {MOST_BYTES}"
+        )
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Whatever bytes provoke in `zipfile`, `zlib` and NumPy as a `ValueError`."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = printable(str(error).partition("\n")[0], 200) or type(error).__name__
         raise ValueError(reason) from error

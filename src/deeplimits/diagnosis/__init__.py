@@ -1,6 +1,7 @@
 """One diagnosis for any network: its weights, what they show, the verdict, the report.
 
-`diagnose([read(path)])` takes files, `diagnose([network])` a `ResNet`.
+`diagnose([read(path)])` takes files, `diagnose([of(model)])` a live model, and
+`diagnose([network])` a `ResNet` or a dictionary of arrays with depth leading.
 """
 
 from .examination import (
@@ -18,9 +19,11 @@ from .examination import (
     Network,
     examine,
 )
+from .formats import read
+from .frameworks import of
 from .report import figure, save_figure, table, to_json
 from .verdict import Parameter, decision, diagnose, overall, pooled
-from .weights import Weights, as_weights, check, read
+from .weights import Weights
 
 __all__ = [
     "ABSTAIN",
@@ -37,12 +40,11 @@ __all__ = [
     "Network",
     "Parameter",
     "Weights",
-    "as_weights",
-    "check",
     "decision",
     "diagnose",
     "examine",
     "figure",
+    "of",
     "overall",
     "pooled",
     "read",

@@ -66,13 +66,13 @@ class Network(NamedTuple):
     r"""What one parameter shows at one depth.
 
     `regularity` is $H$ of the noise, above 1 where there is none; `far` the slope at
-    the longest lags; `sums` the relative sum $R$ of `trend`. `trend` and `noise` are the
-    sizes of the two in one layer, `independent` the number of independent entries,
+    the longest lags; `sums` the relative sum $R$ of `trend`. `trend` and `noise` are
+    the sizes of the two in one layer, `independent` the number of independent entries,
     `exceptional` the layers left out, from 1. `roughness` is the root mean square of
     $Z_{k+1} - Z_k$ over that of the weights, `accumulated` the larger of the sums on
-    their way and the root sum of squares, entries in root mean square. `norms` are those
-    of the largest layer, the largest increment and the sum, and the root sum of squares.
-    `parts` has `PARTS` groups of entries apart, for the intervals of exponents in depth.
+    their way and the root sum of squares, entries in root mean square. `norms` are
+    those of the largest layer, the largest increment and the sum, and the root sum of
+    squares. `parts` has these for `PARTS` groups of entries, for intervals in depth.
     """
 
     depth: int
@@ -112,7 +112,8 @@ def examine(array: np.ndarray) -> Network:
     """One parameter of one network: noise, trend, and what they say together.
 
     Of more than 4,096 entries (fewer from 256 layers on, 1,024 from 1,024) so many are
-    looked at, drawn at random but always the same. Raises `ValueError` for an array that `weights.check` refuses.
+    looked at, drawn at random but always the same. Raises `ValueError` for an array
+    that `weights.check_array` refuses.
     """
     check_array(array, "the array")
     rounding = _rounding(array)
@@ -399,6 +400,7 @@ def _parts(rows: np.ndarray, size: float, seen: _Seen) -> dict[str, list[float]]
     if seen.sums is not None and seen.fine is not None:
         order = noise.fine_scales(len(rows)).order
         each = trend.sizes(noise.Layers(rows), seen.fine.value, order, PARTS)
-        for name, values in zip(("trend of a layer", "noise of a layer"), each):
+        names = "trend of a layer", "noise of a layer"
+        for name, values in zip(names, each, strict=True):
             found[name] = [size * value for value in values]
     return found

@@ -1,9 +1,10 @@
 r"""What of the weights is the network's, and what is the choice of names for its units.
 
 The units between two matrices $V_k$ (outer) and $W_k$ (inner) of a block may be put in
-another order $\Pi_k$ and, for ReLU, given other scales, $D_k$ diagonal and positive (for
-odd activations other signs): with $M_k = D_k \Pi_k$ the pair $V_k M_k^{-1}$, $M_k W_k$ is
-the same block. Layers that were drawn independently have each an order of their own.
+another order $\Pi_k$ and, for ReLU, given other scales, $D_k$ diagonal and positive
+(for odd activations other signs): with $M_k = D_k \Pi_k$ the pair $V_k M_k^{-1}$,
+$M_k W_k$ is the same block. Layers that were drawn independently have each an order of
+their own.
 Then raw matrices are noise along depth, whatever the blocks are. The *products*
 
 $$ V_k W_k , \qquad Q_k^\top K_k , \qquad O_k V_k $$
@@ -69,7 +70,7 @@ class Pair(NamedTuple):
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
-    """Whether a layer of an array `(depth, ...)` of this shape is more than a vector."""
+    """Whether a layer of an array `(depth, ...)` is more than a vector."""
     return sum(size > 1 for size in shape[1:]) >= 2
 
 
@@ -128,7 +129,8 @@ def _shaped(shapes: Shapes) -> Iterator[Pair]:
     """One array of `(a, b)` and one of `(b, a)`, `a > b`, and no other of either."""
     kinds: dict[tuple, list[str]] = {}
     for name, shape in shapes.items():
-        kinds.setdefault((len(shape), *sorted(shape[1:3]), *shape[3:]), []).append(name)
+        kind = (len(shape), shape[0], *sorted(shape[1:3]), *shape[3:])
+        kinds.setdefault(kind, []).append(name)
     for names in kinds.values():
         sizes = [shapes[name][1:3] for name in names]
         if len(names) == 2 and sizes[0] == sizes[1][::-1] and len(set(sizes)) == 2:

@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from .. import plots
 from ..files import atomic
 from ..intervals import Interval
-from ..residual import ResNet
 from ..variation import variogram
 from .examination import Network, figures
+from .frameworks import of
 from .verdict import Parameter, decision, overall, pooled
-from .weights import Weights, as_weights
 
 _COLUMNS = f"{'depth':>6} {'noise H':>7} {'interval':>15} {'sums':>17}  verdict"
 _NARROWEST = 16  # of the column of names
@@ -115,14 +114,14 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def figure(networks: Sequence[Weights | ResNet]) -> Figure:
+def figure(networks: Sequence[Any]) -> Figure:
     """Norms, increments and spectra across depth: a row a parameter, the first six."""
     plots.use_style()
-    arrays = [as_weights(network) for network in networks]
+    arrays = [of(network) for network in networks]
     names = list(arrays[0])[:_MOST_ROWS]
     drawing, axes = plots.panels(3, len(names), height=2.8)
     axes = np.atleast_2d(axes)
-    ordered = sorted(arrays, key=lambda weights: len(weights[names[0]]))
+    ordered = sorted(arrays, key=lambda weights: weights.shapes[names[0]][0])
     for name, row in zip(names, axes, strict=True):
         rows = [np.asarray(weights[name], float) for weights in ordered]
         rows = [array.reshape(len(array), -1) for array in rows]
@@ -133,7 +132,7 @@ def figure(networks: Sequence[Weights | ResNet]) -> Figure:
     return drawing
 
 
-def save_figure(networks: Sequence[Weights | ResNet], path: Path) -> None:
+def save_figure(networks: Sequence[Any], path: Path) -> None:
     """Write `figure` whole or not at all, in the format that the name ends in.
 
     Raises `ValueError` for another format, and where the file cannot be written.

@@ -3,8 +3,8 @@ r"""How far the sums over layers go, beside what noise of exponent $H$ would do.
 Take the three orthonormal polynomials $P_0, P_1, P_2$ of degree 0, 1, 2 in the number
 of the layer. $\sum_k P_j(k) Z_k$ is the sum over layers, $\sqrt L$ times their mean,
 and its first two moments in depth-time. For noise of covariance $\Gamma_H$ along depth,
-its mean square is $\lambda_j \sigma^2 = P_j^\top \Gamma_H P_j \sigma^2$ exactly ($\sigma^2$ for
-independent layers, of order $L^{2H - 1}$ for others); a trend $T$ adds
+its mean square is $\lambda_j \sigma^2$ exactly, $\lambda_j = P_j^\top \Gamma_H P_j$,
+which is 1 for independent layers and of order $L^{2H - 1}$ for others; a trend $T$ adds
 $(\sum_k P_j(k) T(k/L))^2 \approx L \langle p_j, T \rangle^2$, with Legendre's
 polynomials $p_j$. So the *relative sum*
 

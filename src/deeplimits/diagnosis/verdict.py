@@ -24,7 +24,7 @@ Sources: `cohen2021`, `marion2025`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -48,7 +48,7 @@ from .examination import (
     Network,
     examine,
 )
-from .weights import Weights, as_weights, check
+from .frameworks import of
 
 # growth exponents of a size within this of 0 count as a finite limit
 _STEADY = 0.125
@@ -75,17 +75,16 @@ class Parameter(NamedTuple):
     moves: float
 
 
-def diagnose(
-    networks: Sequence[Weights | ResNet], *, beta: float | None = None
-) -> list[Parameter]:
+def diagnose(networks: Sequence[Any], *, beta: float | None = None) -> list[Parameter]:
     """Every parameter of one or several networks, in the order of the first, after them
     the products of pairs.
 
-    A network is a `ResNet`, or a dictionary of its arrays, depth leading. `beta` is the
-    exponent of the factor before the block; where it is given, the size is judged too.
-    A parameter whose layers alternate is given as two. Raises `ValueError` for arrays
-    that `weights.check` refuses, for networks with other parameters or other shapes of
-    a layer, and for a `beta` that is not finite.
+    A network is what `read` gives, or anything that `of` understands: a `ResNet`, a
+    dictionary of arrays with depth leading, a live model. `beta` is the exponent of the
+    factor before the block; where it is given, the size is judged too. A parameter
+    whose layers alternate is given as two. Raises `ValueError` for what `of` refuses,
+    for NaN and infinity, for networks with other parameters or other shapes of a layer,
+    and for a `beta` that is not finite.
     """
     if isinstance(networks, Mapping | ResNet):
         raise ValueError("diagnose takes a list of networks: write [weights] for one.")
@@ -93,17 +92,13 @@ def diagnose(
         raise ValueError("there is no network to diagnose.")
     if beta is not None:
         require_within("(-inf, inf)", beta=beta)
-    arrays = [as_weights(network) for network in networks]
-    for position, weights in enumerate(arrays):
-        live = isinstance(networks[position], ResNet)
-        check(weights, f"network {position + 1}", stacked=live)
-    layers = [{k: v.shape[1:] for k, v in weights.items()} for weights in arrays]
+    arrays = [of(z, source=f"network {n}") for n, z in enumerate(networks, 1)]
+    layers = [{k: v[1:] for k, v in weights.shapes.items()} for weights in arrays]
     for other in layers[1:]:
         if other != layers[0]:
             raise ValueError(f"the networks differ in layers: {layers[0]}, {other}.")
-    ordered = sorted(arrays, key=lambda weights: len(next(iter(weights.values()))))
-    shapes = {name: array.shape for name, array in ordered[0].items()}
-    return list(_parameters(ordered, shapes, beta))
+    ordered = sorted(arrays, key=lambda weights: next(iter(weights.shapes.values()))[0])
+    return list(_parameters(ordered, ordered[0].shapes, beta))
 
 
 def _parameters(
@@ -120,7 +115,7 @@ def _parameters(
         for part in _kinds(name, [weights[name] for weights in ordered]):
             found = _conclude(*part, beta, votes)
             if votes and found.networks[-1].verdict in (ROUGH, BETWEEN, MIXED):
-                found = _out_of_order(found, ordered[-1][name])
+                found = _out_of_order(found, part[2][-1])
             raw[name] = found.verdict
             yield found
     for pair in pairs:
@@ -184,7 +179,7 @@ def _limits(
 
 def _moves(array: np.ndarray) -> float:
     """The mean over layers of the squared Frobenius norm over the fan-in."""
-    size = float(np.abs(array).max()) or 1.0
+    size = max(float(array.max()), -float(array.min())) or 1.0
     total = sum(float(np.sum((np.asarray(z, float) / size) ** 2)) for z in array)
     fan_in = array[0].size / array.shape[1]
     return size * (total / (len(array) * fan_in)) ** 0.5
