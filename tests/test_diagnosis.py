@@ -173,7 +173,10 @@ def test_many_entries_make_up_for_few_layers(depth):
     white, path, tied = noise(depth, shape), smooth(depth, shape), noise(2, shape)[:1]
     assert verdict(white) == ROUGH
     assert verdict(path) == SMOOTH
-    assert verdict(noise(depth, shape, hurst=0.8)) == BETWEEN
+    expected = BETWEEN if depth >= 48 else ABSTAIN  # or memory over some layers
+    assert verdict(noise(depth, shape, hurst=0.8)) == expected
+    assert verdict(noise(depth, shape, hurst=0.2)) == BETWEEN
+    assert verdict(autoregressive(depth, 0.9, shape)) == ABSTAIN
     for size in (1, 5):
         assert verdict(white + size * tied) == MIXED
         assert verdict(white + size * path) in (MIXED, ABSTAIN)

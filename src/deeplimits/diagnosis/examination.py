@@ -45,14 +45,16 @@ VERDICTS = (
 )
 
 FEWEST_LAYERS = 8
-MOST_ENTRIES = 4096
+MOST_NUMBERS = 2**20  # of all layers together
 PARTS = 8
 _ALIKE = 0.02  # an index this near to one half is not told from it
 _WIDEST = 0.1  # of an interval that says "one half"
 _LEAST_DRIFT = 1.05  # of R squared: less is no drift worth the name
-_MOST_DRIFT = (1.25, 2.0)  # of its value and upper end, where there is none
+_HIDDEN = 1 / 8  # of the noise: a larger constant trend would have been seen
+_MOST_DRIFT = 2.0  # of R squared, beside fractional noise
 _LEAST_SUM = 0.97  # of R: less, and the noise does not add up as its exponent says
 _MOST_PIECES = 8
+_LONG = 48  # layers: in fewer, memory over some of them looks like a law of its own
 _RELATIVE_NOISE = 1e-5  # smaller noise is not told from rounding, in any type
 _NORMS = {
     "max": "largest norm",
@@ -111,9 +113,9 @@ class _Seen(NamedTuple):
 def examine(array: np.ndarray) -> Network:
     """One parameter of one network: noise, trend, and what they say together.
 
-    Of more than 4,096 entries (fewer from 256 layers on, 1,024 from 1,024) so many are
-    looked at, drawn at random but always the same. Raises `ValueError` for an array
-    that `weights.check_array` refuses.
+    Of more than a million numbers so many are looked at, 4,096 entries in 256 layers:
+    drawn at random, but always the same. Raises `ValueError` for an array that
+    `weights.check_array` refuses.
     """
     check_array(array, "the array")
     rounding = _rounding(array)
@@ -162,7 +164,7 @@ def examine(array: np.ndarray) -> Network:
 
 def chosen(depth: int, entries: int) -> np.ndarray | slice:
     """The entries that are looked at, in order."""
-    most = min(MOST_ENTRIES, max(MOST_ENTRIES // 4, MOST_ENTRIES * 256 // depth))
+    most = max(MOST_NUMBERS // depth, 64)
     if entries <= most:
         return slice(None)
     # At random: every n-th one would be the same place of each kernel, say, for most
@@ -335,13 +337,15 @@ def _judge(seen: _Seen, depth: int, memory: bool) -> tuple[str, str]:
         return ABSTAIN, "the layers alternate: give each kind apart"
     if memory:
         return ABSTAIN, _forgetting(seen)
+    if 1 < fine.low < 1.75 and depth < _LONG and not seen.hidden:
+        return ABSTAIN, f"H = {fine:.2f}: in {depth} layers a path, or memory over some"
     if fine.low > 1 and seen.hidden:
         return MIXED, "a trend, and under it noise that is too small to measure"
     if fine.low > 1:
         return SMOOTH, f"no noise: H = {fine:.2f} is above 1, and across the network"
     if fine.high >= 1:
         return ABSTAIN, f"H lies in [{fine.low:.2f}, {fine.high:.2f}]: noise or not"
-    return _with_noise(fine, seen.sums)
+    return _with_noise(fine, seen.sums, depth)
 
 
 def _forgetting(seen: _Seen) -> str:
@@ -353,8 +357,11 @@ def _forgetting(seen: _Seen) -> str:
     )
 
 
-def _with_noise(fine: Interval, sums: trend.Sums | None) -> tuple[str, str]:
-    """White or not, and beside a trend or not."""
+def _with_noise(fine: Interval, sums: trend.Sums | None, depth: int) -> tuple[str, str]:
+    """White or not, and beside a trend or not.
+
+    A trend of $t$ times the noise in each layer adds $t^2 L$ to $R^2$.
+    """
     assert sums is not None
     relative = sums.relative
     half = 0.5 - _WIDEST <= fine.low <= 0.5 + _ALIKE
@@ -365,9 +372,16 @@ def _with_noise(fine: Interval, sums: trend.Sums | None) -> tuple[str, str]:
         return MIXED, f"{what} as it makes them: a trend"
     if not (half or other):
         return ABSTAIN, f"H lies in [{fine.low:.2f}, {fine.high:.2f}]: one half or not"
-    seen = relative.value**2, relative.high**2
-    if relative.low > 1 or seen[0] > _MOST_DRIFT[0] or seen[1] > _MOST_DRIFT[1]:
-        return ABSTAIN, f"{what} as it makes them: a trend or not"
+    hidden = (max(relative.high**2 - 1, 0.0) / depth) ** 0.5
+    unseen = hidden > _HIDDEN if half else relative.high**2 > _MOST_DRIFT
+    if relative.low > 1 or unseen:
+        little = f"no trend for sure, but one of {hidden:.2f} of the noise may hide"
+        return ABSTAIN, f"{what} as it makes them: {little}"
+    if fine.low > 0.5 + _ALIKE and depth < _LONG:
+        return (
+            ABSTAIN,
+            f"{what} as it makes them: in {depth} layers, or memory over some",
+        )
     return ROUGH if half else BETWEEN, f"{what} as it makes them: no trend"
 
 

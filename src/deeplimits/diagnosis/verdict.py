@@ -264,6 +264,8 @@ def _sized(
     reason = f"{reason}; the sum over layers goes like L^{growth:.2f}"
     if growth.low > _STEADY:
         return EXPLOSIVE, reason
+    if verdict == MIXED:
+        return ABSTAIN, f"{reason}; the trend by itself is not seen at every depth"
     if growth.high < -_STEADY:
         return IDENTITY, reason
     inside = -_STEADY <= growth.low and growth.high <= _STEADY
