@@ -74,10 +74,10 @@ def sums(
         math.hypot(times * error, max(0.0, *(sign * a for a in around)))
         for sign in (1, -1)
     )
-    numbers = (math.exp(x / 2) for x in (centre, centre - down, centre + up))
+    value, least, most = (math.exp(x / 2) for x in (centre, centre - down, centre + up))
     trend = energy.mean(1).sum() - noise.sum()
     trend = math.sqrt(max(trend, 0.0) / layers.depth)
-    return Sums(Interval(*numbers, Kind.LAYERS), trend, math.sqrt(variance))
+    return Sums(Interval(value, least, most, Kind.LAYERS), trend, math.sqrt(variance))
 
 
 def sizes(

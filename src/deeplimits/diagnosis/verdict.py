@@ -192,7 +192,9 @@ def _exponents(networks: list[Network]) -> dict[str, Slope]:
     depths = [network.depth for network in networks]
     if len(set(depths)) < 3:
         return {}
-    series = {k: [n.norms[k] for n in networks] for k in networks[0].norms}
+    series: dict[str, Any] = {
+        name: [n.norms[name] for n in networks] for name in networks[0].norms
+    }
     series[INCREMENT] = [n.roughness for n in networks]
     series[SIZE] = [n.accumulated for n in networks]
     for name in (INCREMENT, SIZE, TREND, NOISE):
