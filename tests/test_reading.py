@@ -326,14 +326,14 @@ def test_no_truncation_passes(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["npz", "compressed", "safetensors"])
-def test_damaged_bytes_are_read_or_refused_in_one_line(kind, tmp_path):
+def test_damaged_bytes_are_read_or_refused_in_one_line(kind, tmp_path, as_in_use):
     path = tmp_path / f"x.{'safetensors' if kind == 'safetensors' else 'npz'}"
     if kind == "safetensors":
         path.write_bytes(safetensors(ARRAYS, TYPES))
     else:
         (np.savez if kind == "npz" else np.savez_compressed)(path, a=ARRAYS["a"])
     content, rng, refusals = path.read_bytes(), np.random.default_rng(0), []
-    for n in range(200):
+    for n in range(100):
         damaged = bytearray(content)
         # in the middle, or among the headers at both ends
         place = rng.integers(len(content)) if n % 2 else rng.integers(-150, 150)
@@ -344,7 +344,7 @@ def test_damaged_bytes_are_read_or_refused_in_one_line(kind, tmp_path):
             [found[name] for name in found]
         except ValueError as error:
             refusals.append(str(error).replace(str(path), ""))
-    assert len(refusals) > 30
+    assert len(refusals) > 15
     assert all(line.isprintable() and len(line) <= 280 for line in refusals)
 
 
@@ -627,22 +627,24 @@ class Net(eqx.Module):
     stages: list
 
 
-def weights(block):
-    linear = block.inner, block.outer
-    return [z for each in linear for z in (each.weight, each.bias)]
-
-
 def net(lengths):
     """Linear layers whose weights are numbered, in stages of another width."""
     made = []
     for width, length in zip((3, 4), lengths, strict=True):
-        linear = [eqx.nn.Linear(width, width, key=jr.key(0)) for _ in range(2)]
+        linear = eqx.nn.Linear(width, width, key=jr.key(0))
         blocks = [
-            eqx.tree_at(weights, Block(*linear), replace_fn=lambda z, k=k: 0 * z + k)
-            for k in range(length)
+            eqx.tree_at(numbers_of, linear, filled(width, k)) for k in range(length)
         ]
-        made.append(blocks)
+        made.append([Block(block, block) for block in blocks])
     return Net(eqx.nn.Linear(2, 3, key=jr.key(0)), made)
+
+
+def numbers_of(linear):
+    return linear.weight, linear.bias
+
+
+def filled(width, k):
+    return layer(k, width, width), layer(k, width)
 
 
 def test_an_equinox_model_is_read_by_its_stages():

@@ -16,7 +16,8 @@ from .weights import Shape, Weights, is_float
 
 _LONGEST_NAME = 1000
 _BUFFERS = re.compile(
-    r"(^|\W)(running_mean|running_var|masked_bias|inv_freq|attn_mask|batch_stats)(\W|$)"
+    r"(^|\W)(running_mean|running_var|moving_mean|moving_variance|batch_stats|"
+    r"masked_bias|attn_mask|inv_freq)(\W|$)"
 )
 _SCALES = re.compile(
     r"[\W_]?(qweight|qzeros|g_idx|SCB|absmax|quant_\w*|zero_point|weight_packed|"
