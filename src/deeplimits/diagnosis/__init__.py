@@ -6,10 +6,13 @@
 
 from .examination import (
     ABSTAIN,
+    AVERAGED,
     BETWEEN,
+    DRIFT,
     EXPLOSIVE,
     FEWEST_LAYERS,
     IDENTITY,
+    MIXED,
     ROUGH,
     SMOOTH,
     VERDICTS,
@@ -19,26 +22,31 @@ from .examination import (
 from .formats import read
 from .frameworks import of
 from .report import figure, save_figure, table, to_json
-from .verdict import Parameter, diagnose, overall
+from .verdict import Parameter, decision, diagnose, overall, pooled
 from .weights import Weights
 
 __all__ = [
     "ABSTAIN",
+    "AVERAGED",
     "BETWEEN",
+    "DRIFT",
     "EXPLOSIVE",
     "FEWEST_LAYERS",
     "IDENTITY",
+    "MIXED",
     "ROUGH",
     "SMOOTH",
     "VERDICTS",
     "Network",
     "Parameter",
     "Weights",
+    "decision",
     "diagnose",
     "examine",
     "figure",
     "of",
     "overall",
+    "pooled",
     "read",
     "save_figure",
     "table",

@@ -17,49 +17,88 @@ from .. import plots
 from ..files import atomic
 from ..intervals import Interval
 from ..variation import variogram
-from .examination import Network
+from .examination import Network, figures
 from .frameworks import of
-from .verdict import Parameter, overall
+from .verdict import Parameter, decision, overall, pooled
 
-_COLUMNS = f"{'depth':>6} {'H':>5} {'interval':>14} {'rough':>7}  verdict"
+_COLUMNS = f"{'depth':>6} {'noise H':>7} {'interval':>15} {'sums':>17}  verdict"
 _NARROWEST = 16  # of the column of names
 _MOST_ROWS = 6
-_BLIND = (  # the page on it says more
-    "Not seen: hidden units in another order (the same function, yet it reads rough);",
-    "trend plus noise, here 'neither': an ODE with 1/L, an SDE with drift with L^-1/2.",
+_GUIDE = (
+    "noise H: 0.50 independent layers, above 1 no noise. sums: over layers, over those "
+    "of noise; 1 without a trend"
 )
-_GUIDE = "  (increment over weight: L^-1 smooth, L^-1/2 Brownian paths, L^0 noise)"
+_SLOPES = "(increment over weight: L^-1 smooth, L^-1/2 Brownian paths, L^0 noise)"
+_BLIND = "Weights alone are read, no data; what the tool cannot tell is on its page."
 
 
 def table(parameters: Sequence[Parameter]) -> str:
-    """Regularity at every depth, exponents over depths, and the verdicts."""
+    """Noise and trend at every depth, exponents over depths, and the verdicts."""
     names = max([_NARROWEST, *(len(parameter.name) for parameter in parameters)])
     lines = [f"{'parameter':{names}} {_COLUMNS}"]
     for parameter in parameters:
-        name = f"{parameter.name:{names}}"
-        lines += [f"{name} {_row(network)}" for network in parameter.networks]
-        for name, slope in parameter.exponents.items():
-            lines.append(f"  {name:24} goes like L^{slope:.2f}")
-        if parameter.exponents:
-            lines.append(_GUIDE)
-        verdict = f"{parameter.verdict} ({parameter.reason})"
-        lines += textwrap.wrap(
-            verdict, 80, initial_indent="  => ", subsequent_indent="     "
-        )
-    return "\n".join([*lines, f"The network: {overall(parameters)}", *_BLIND])
+        lines += _lines(parameter, names)
+    verdict, reason = decision(parameters)
+    lines += [*_stages(parameters), f"The network: {verdict}"]
+    lines += _wrapped(reason, "  ")
+    if (found := pooled(parameters)) is not None:
+        lines.append(f"  noise of all its matrices together: H = {found:.2f}")
+    return "\n".join([*lines, *_wrapped(_GUIDE, ""), _BLIND])
+
+
+def _lines(parameter: Parameter, names: int) -> Iterator[str]:
+    name = f"{parameter.name:{names}}"
+    for network in parameter.networks:
+        yield f"{name} {_row(network)}"
+    for key, slope in parameter.exponents.items():
+        yield f"  {key:24} goes like L^{slope:.2f}"
+    if parameter.exponents:
+        yield f"  {_SLOPES}"
+    apart = "" if parameter.votes else " (does not vote)"
+    yield from _wrapped(f"{parameter.verdict} ({parameter.reason}){apart}", "  => ")
+    if parameter.limits:
+        limits = [f"{limit} at {factor}" for factor, limit in parameter.limits.items()]
+        yield from _wrapped("; ".join(limits), "     ")
+
+
+def _wrapped(text: str, start: str) -> list[str]:
+    return textwrap.wrap(
+        text, 88, initial_indent=start, subsequent_indent=" " * len(start)
+    )
 
 
 def _row(network: Network) -> str:
-    value, interval = "", ""
-    if network.regularity is not None and math.isfinite(network.regularity.value):
+    value, interval, sums = "", "", ""
+    if network.regularity is not None and math.isfinite(network.regularity.low):
         value, interval = f"{network.regularity:.2f}".split(" ", 1)
-    measured = f"{network.depth:6} {value:>5} {interval:>14} {network.roughness:7.3f}"
+    if network.sums is not None and math.isfinite(network.sums.high):
+        sums = figures(network.sums)
+    measured = f"{network.depth:6} {value:>7} {interval:>15} {sums:>17}"
     return f"{measured}  {network.verdict}"
+
+
+def _stages(parameters: Sequence[Parameter]) -> Iterator[str]:
+    """A line for each stage, where the names tell of several."""
+    stages: dict[str, list[Parameter]] = {}
+    for parameter in parameters:
+        if parameter.votes and "#" in parameter.name:
+            stage = parameter.name.split("#")[0].strip(".")
+            stages.setdefault(stage, []).append(parameter)
+    if len(stages) > 1:
+        for stage, members in stages.items():
+            depth = members[0].networks[-1].depth
+            yield f"Stage {stage}, {depth} layers: {overall(members)}"
 
 
 def to_json(parameters: Sequence[Parameter]) -> str:
     """Everything measured; null where a number is not finite."""
-    content = {"verdict": overall(parameters), "parameters": list(parameters)}
+    verdict, reason = decision(parameters)
+    content = {
+        "verdict": verdict,
+        "reason": reason,
+        "noise": pooled(parameters),
+        "parameters": list(parameters),
+    }
     return json.dumps(_plain(content), indent=2, allow_nan=False)
 
 
