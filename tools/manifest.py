@@ -37,15 +37,15 @@ def archives(root: Path) -> list[dict[str, str]]:
     found = []
     for path in sorted((root / "results").glob("*/*.nc")):
         with h5netcdf.File(path, "r") as archive:
-            seconds, seed = (archive.attrs[k] for k in ("wall_seconds", "seed"))
-            device = archive.attrs["device"].split(":")[0]
+            about = {key: str(value) for key, value in archive.attrs.items()}
+        seconds, seed, device = (about[k] for k in ("wall_seconds", "seed", "device"))
         name = path.relative_to(root / "results").with_suffix("").as_posix()
         command = f"deeplimits run {name} --profile paper --seed {seed}"
         expected = "the numbers up to the rounding of the machine, and so each verdict"
         if name.startswith("benchmarks/"):
             command = "python benchmarks/…, as the page on benchmarks says"
             expected = "times of the same order on a like machine"
-        took = f"{float(seconds):.0f} s on one {device}"
+        took = f"{float(seconds):.0f} s on one {device.split(':')[0]}"
         comment = f"`{command}`; {took}; {expected}"
         found.append({"file": f"results/{name}.nc", "comment": comment})
     return found
