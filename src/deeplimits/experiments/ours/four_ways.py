@@ -34,7 +34,7 @@ class FourWays:
     `adam_rate` $/L$ and at `fixed_rate`. "early" is after a tenth of the steps."""
 
     depths: tuple[int, ...] = (16, 32, 64, 128, 256)
-    seeds: int = 5
+    seeds: int = 20
     flow_rate: float = 0.005
     flow_steps: int = 2000
     adam_rate: float = 0.1
