@@ -410,6 +410,7 @@ UNLABELLED = {
     "repetition",
     "row",
     "column",
+    "entry",
     "layer",
     "node",
     "branch",
