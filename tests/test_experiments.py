@@ -445,6 +445,7 @@ UNLABELLED = {
     "repetition",
     "row",
     "column",
+    "entry",
     "layer",
     "node",
     "branch",

@@ -1,0 +1,104 @@
+"""Laws of chapter 12's experiments: networks, what is read off them, when they tear."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import xarray as xr
+
+from deeplimits.experiments.ours import four_ways, setting
+from deeplimits.experiments.ours.long_training import LongTraining, first_passage
+
+
+def test_a_network_is_its_plain_loop():
+    rows = jr.normal(jr.key(0), (3, 6), jnp.float32)
+    reading = jnp.array([0.5, -2.0], jnp.float32)
+    model = setting.network(rows, reading, beta=0.7)
+    x, y = setting.data()
+    h = np.asarray(x, float)
+    for row in np.asarray(rows, float):
+        h = h + 3**-0.7 * np.tanh(h @ row[:4].reshape(2, 2).T + row[4:])
+    z = h @ np.array([0.5, -2.0])
+    wanted = np.sum((np.tanh(z) - np.asarray(y)[:, 0]) ** 2)
+    assert float(setting.loss(model, (x, y))) == pytest.approx(wanted, rel=1e-5)
+    np.testing.assert_array_equal(setting.layers(model), rows)
+
+
+def test_layers_of_all_depths_are_increments_of_one_path():
+    fine, coarse = (
+        setting.layers(setting.independent(L, 12, key=jr.key(1))) for L in (12, 4)
+    )
+    np.testing.assert_allclose(
+        coarse, fine.reshape(4, 3, 6).sum(1), rtol=1e-5, atol=1e-6
+    )
+    many = setting.layers(setting.independent(4096, 4096, key=jr.key(2)))
+    assert float(jnp.mean(many**2)) == pytest.approx(1 / 4096, rel=0.05)
+    tied = setting.layers(setting.tied(5, key=jr.key(3)))
+    np.testing.assert_array_equal(tied, jnp.broadcast_to(tied[0], (5, 6)))
+
+
+def test_sum_and_noise_are_those_of_plain_loops():
+    rows = np.asarray(jr.normal(jr.key(4), (1, 2, 40, 6)))
+    read = four_ways._measured(rows)
+    gaps = [np.linalg.norm(rows[0, 1, k + 1] - rows[0, 1, k]) for k in range(39)]
+    noise = np.sqrt(sum(gap**2 for gap in gaps) / 2)
+    assert read["noise"][1][0, 1] == pytest.approx(noise, rel=1e-5)
+    assert read["largest"][1][0, 1] == pytest.approx(max(gaps), rel=1e-5)
+    np.testing.assert_allclose(read["total"][1][0, 1], sum(rows[0, 1]), rtol=1e-4)
+
+
+def test_rates_know_the_depth_where_they_should():
+    config = four_ways.FourWays()
+    ones = setting.tied(8, key=jr.key(5))
+    ones = jax.tree.map(jnp.ones_like, ones)
+
+    def moved(way):
+        rule = config.rule(way, 8)
+        return -setting.layers(rule.update(ones, rule.init(ones), ones)[0])
+
+    with jax.numpy_dtype_promotion("standard"):  # Adam raises floats to integers
+        np.testing.assert_allclose(moved("flow"), 8 * config.flow_rate, rtol=1e-5)
+        np.testing.assert_allclose(moved("Adam"), config.adam_rate / 8, rtol=1e-4)
+        np.testing.assert_allclose(
+            moved("Adam, fixed rate"), config.fixed_rate, rtol=1e-4
+        )
+
+
+def test_decay_is_the_gradient_of_its_penalty():
+    config = LongTraining(alpha=0.25)
+    model = setting.tied(8, key=jr.key(6))
+    zero = jax.tree.map(jnp.zeros_like, model)
+    step = config.rule.update(zero, config.rule.init(model), model)[0]
+
+    def penalty(rows):  # (alpha / L) sum |Z_k|^2, with the factor L of the flow
+        return 0.25 / 8 * jnp.sum(rows**2) * 8
+
+    wanted = -config.rate * jax.grad(penalty)(setting.layers(model))
+    np.testing.assert_allclose(setting.layers(step), wanted, rtol=1e-5)
+
+
+def test_first_passage_is_the_first_time_above_the_level():
+    rows = np.array([[[0.0, 2, 0.5, 3], [0, 0.5, 0.9, 1.1]], [[0, 1, 1, 1]] * 2])
+    found = xr.Dataset(
+        {"largest": (("seed", "depth", "time"), rows)},
+        {"time": [0.0, 0.5, 1.0, 1.5]},
+    )
+    np.testing.assert_array_equal(
+        first_passage(found, 1.0), [[0.5, 1.5], [np.inf, np.inf]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: four_ways.FourWays(depths=(16, 24)), "divide the deepest"),
+        (lambda: four_ways.FourWays(flow_steps=15), "multiple of 10"),
+        (lambda: four_ways.FourWays(adam_steps=10**7), "at most"),
+        (lambda: LongTraining(steps=30, every=20), "multiple of every"),
+        (lambda: LongTraining(depths=(1,)), "2 or more"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
