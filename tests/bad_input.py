@@ -1433,7 +1433,7 @@ TABLE = {
             "verdict.diagnose": Call(
                 lambda w, beta: diagnosis.diagnose([{"w": w}], beta=beta),
                 {
-                    "w": depth_leading(LAYERS, plain=False),
+                    "w": depth_leading(LAYERS, whole=None, plain=False),
                     "beta": Real(0.5, optional=True),
                 },
             ),

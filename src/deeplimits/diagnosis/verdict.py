@@ -49,6 +49,7 @@ from .examination import (
     examine,
 )
 from .frameworks import of
+from .weights import Weights
 
 # growth exponents of a size within this of 0 count as a finite limit
 _STEADY = 0.125
@@ -102,7 +103,7 @@ def diagnose(networks: Sequence[Any], *, beta: float | None = None) -> list[Para
 
 
 def _parameters(
-    ordered: Sequence[Mapping[str, np.ndarray]],
+    ordered: Sequence[Weights],
     shapes: gauge.Shapes,
     beta: float | None,
 ) -> Iterator[Parameter]:
