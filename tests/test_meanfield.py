@@ -15,7 +15,7 @@ from conftest import TOLERANCE, assert_mean
 from scipy import stats
 
 from deeplimits import meanfield
-from deeplimits.meanfield import Noise, line_control, particles
+from deeplimits.meanfield import Noise, line_control
 from deeplimits.residual import OneLayer, ResNet
 
 W = jnp.asarray([[0.5, -2.0], [1.0, -0.75]])
@@ -106,14 +106,6 @@ def test_steps_divide_the_pieces(d):
     control = OneLayer(jnp.asarray(weight), jnp.asarray(bias))
     found = meanfield.flow(jnp.asarray(x), control, duration=1.5, steps=3)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-
-
-def test_blocks_of_particles_change_no_bit(monkeypatch):
-    """Particles do not meet: 50 in blocks of 16 and a rest are those of one block."""
-    monkeypatch.setattr(particles, "BLOCK", 16)
-    found = meanfield.flow(CLOUD, PLANE, steps=7)
-    whole = meanfield.trajectory(CLOUD, PLANE, steps=7)[-1]
-    np.testing.assert_array_equal(found, whole)
 
 
 def test_growing_cosine_units_gather_at_every_second_zero():

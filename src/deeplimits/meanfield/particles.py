@@ -19,7 +19,6 @@ from ..residual import Activation, OneLayer
 from .controls import Noise, pieces_of
 
 WRITTEN_OUT = 8  # dimensions up to which the product is written out
-BLOCK = 2**15  # particles that stay in a CPU's cache while they go through all layers
 
 Rows = tuple[Array, ...]
 
@@ -42,21 +41,6 @@ def _states(
     pieces, _ = pieces_of(control, len(x))
     x = x.astype(jnp.result_type(x.dtype, control.weight.dtype))
     return tuple(x), control, jnp.asarray(duration / (pieces * steps), x.dtype)
-
-
-@partial(jax.jit, static_argnames=("activation", "steps"))
-def _last(rows, weight, bias, h, activation, steps):
-    """The end of `_march`; on a CPU block by block, where others want all at once."""
-
-    def march(rows):
-        return _march(rows, weight, bias, h, activation, steps, False)[0]
-
-    def in_blocks(rows):
-        return jax.lax.map(march, rows, batch_size=BLOCK)
-
-    if rows[0].size <= BLOCK or len(rows) > WRITTEN_OUT:
-        return jnp.stack(march(rows))
-    return jnp.stack(jax.lax.platform_dependent(rows, cpu=in_blocks, default=march))
 
 
 @partial(jax.jit, static_argnames=("activation", "steps", "keep"))
@@ -100,7 +84,10 @@ def flow(
     ```
     """
     rows, control, h = _states(x, control, duration, steps)
-    return _last(rows, control.weight, control.bias, h, control.activation, steps)
+    last, _ = _march(
+        rows, control.weight, control.bias, h, control.activation, steps, False
+    )
+    return jnp.stack(last)
 
 
 def trajectory(
