@@ -32,6 +32,7 @@ PAPERS = (
     "li2018/toy",
     "marion2024/initialisation",
     "marion2025/histogram",
+    "ours/four-ways",
     "thorpe2023/digits",
 )
 original = jax.jit

@@ -21,6 +21,7 @@ BROUGHT = {"book/diagnose.md": "test_diagnosis.py has a network of PyTorch and o
 SAID = {"book/how-to-use.md": "reading-the-slope: not yet. Hint: "}
 # Commands that cost too much here, and what holds them: what they name is looked up.
 HELD = {
+    "deeplimits diagnose": "a file of the reader's; test_reading runs it",
     "make book": "minutes; CI makes it",
     "make test": "an hour; CI runs it",
     "make execute": "half an hour; it rewrites the records",

@@ -40,6 +40,7 @@ KINDS = {
 }
 UNREAD = (
     "pre, script, style, a.headerlink, .provenance, .exercise, .solution, "
+    "details.hide > summary, "
     "details.sd-dropdown:not(.claim), details.claim .sd-summary-content"
 )
 COLUMNS = ("page", "kind", "words", "cards", "figures", "lines", "hidden", "s", "MiB")

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -80,8 +81,8 @@ def cluster(address: str) -> Iterator[Executor]:
     executor = _Watched(client.get_executor(pure=False))
 
     def watch() -> None:
-        while not closed.wait(0.2):
-            if client.status == "closed":
+        while not closed.wait(ANSWER / 10):
+            if client.status == "closed" or not _answers(address):
                 executor.end(ConnectionError(lost))
 
     threading.Thread(target=watch, daemon=True).start()
@@ -96,6 +97,20 @@ def cluster(address: str) -> Iterator[Executor]:
     finally:
         closed.set()
         client.close(timeout=2)
+
+
+def _answers(address: str) -> bool:
+    """Whether anybody listens there: the client itself may go on waiting."""
+    from distributed.comm.addressing import get_address_host_port
+
+    try:
+        place = get_address_host_port(address)
+        socket.create_connection(place, ANSWER).close()
+    except ConnectionRefusedError:
+        return False
+    except (OSError, ValueError):  # slow, or no address of that kind: no proof
+        return True
+    return True
 
 
 class _Watched(Executor):
