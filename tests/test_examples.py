@@ -117,7 +117,7 @@ def test_every_shell_example_runs_or_is_held(tmp_path):
             assert run.returncode == 0, (where, line, run.stderr)
         elif words[0] == "make":
             assert words[1] in targets, where
-        else:
+        elif words[0] != "deeplimits":  # that is given a file of the reader's
             files = [word for word in words[1:] if re.fullmatch(r"[\w/]+\.\w+", word)]
             assert [f for f in files if not (ROOT / f).exists()] == [], where
 
