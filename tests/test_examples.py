@@ -22,6 +22,8 @@ SAID = {"book/how-to-use.md": "reading-the-slope: not yet. Hint: "}
 # Commands that cost too much here, and what holds them: what they name is looked up.
 HELD = {
     "deeplimits diagnose": "a file of the reader's; test_reading runs it",
+    "deeplimits run": "hours at the paper's size; test_cli runs it",
+    "dask": "it runs until it is stopped; test_executors has both",
     "make book": "minutes; CI makes it",
     "make test": "an hour; CI runs it",
     "make execute": "half an hour; it rewrites the records",
@@ -117,7 +119,10 @@ def test_every_shell_example_runs_or_is_held(tmp_path):
             assert run.returncode == 0, (where, line, run.stderr)
         elif words[0] == "make":
             assert words[1] in targets, where
-        elif words[0] != "deeplimits":  # that is given a file of the reader's
+        elif words[0] not in (
+            "deeplimits",
+            "dask",
+        ):  # the first is given a file of the reader's
             files = [word for word in words[1:] if re.fullmatch(r"[\w/]+\.\w+", word)]
             assert [f for f in files if not (ROOT / f).exists()] == [], where
 
