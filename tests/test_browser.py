@@ -142,11 +142,12 @@ document.head.append(Object.assign(document.createElement("style"), {
   textContent: "*, ::before, ::after { transition: none !important; }"}));
 document.documentElement.dataset.theme = "dark";
 """
-# What costs axe-core much and holds nothing new: the inside of formulas, whose text is
-# for machines; the list of all pages, the same on each; a word of code in a colour that
+# What costs axe-core much and holds nothing new: the inside of formulas, for which one
+# word stands; the list of all pages, the same on each; a word of code in a colour that
 # stood before.
 THIN = """
-document.querySelectorAll("mjx-container > *").forEach((node) => node.remove());
+document.querySelectorAll("mjx-container").forEach(
+  (node) => node.replaceChildren("formula"));
 if (!FIRST) {
   document.querySelectorAll(".bd-sidebar-primary nav").forEach((n) => n.remove());
 }

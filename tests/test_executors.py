@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import jax
@@ -192,6 +193,23 @@ def test_an_error_that_only_a_worker_knows_comes_back_as_text():
     assert type(sending._portable(UnicodeError("text"))) is ValueError
 
 
+def test_what_was_given_up_is_not_waited_for():
+    """A future that is cancelled counts as done once its executor says so, which that
+    of Dask does not when its scheduler is lost."""
+
+    class Lost(Executor):
+        def submit(self, *args):
+            submitted.append(future := Future())
+            if len(submitted) == 2:
+                submitted[0].set_exception(ConnectionError("lost"))
+            return future
+
+    submitted = []
+    with pytest.raises(ConnectionError, match="lost"):
+        list(sending.gather(Lost(), enumerate([toys_piece()] * 3)))
+    assert [f.cancelled() for f in submitted] == [False, True, True]
+
+
 def test_a_count_of_workers_is_positive():
     for count in (0, -1):
         with pytest.raises(ValueError, match="workers must be a whole number"):
@@ -207,25 +225,29 @@ def cluster(tmp_path_factory):
     """A scheduler and two workers, processes of their own: its address, and itself."""
     folder = tmp_path_factory.mktemp("cluster")
     place = folder / "scheduler.json"
-    common = ["--host=127.0.0.1", "--no-dashboard", f"--scheduler-file={place}"]
-    worker = ["dask_worker", *common, "--nthreads=1", "--no-nanny"]
+    common = ["--host=127.0.0.1", "--no-dashboard"]
     with contextlib.ExitStack() as stack:
-        started = []
-        for program in (["dask_scheduler", *common, "--port=0"], worker, worker):
-            command = [sys.executable, "-m", f"distributed.cli.{program[0]}"]
-            with open(folder / f"{len(started)}.log", "w") as out:
-                process = subprocess.Popen(
-                    [*command, *program[1:]],
-                    env=ENVIRONMENT,
-                    cwd=folder,
-                    stdout=out,
-                    stderr=out,
-                )
+
+        def start(program, *options):
+            command = [sys.executable, "-m", f"distributed.cli.{program}", *common]
+            process = subprocess.Popen(
+                [*command, *options],
+                env=ENVIRONMENT,
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             stack.callback(process.wait)
             stack.callback(process.kill)
-            started.append(process)
-        until(place.is_file, started[0])
-        yield json.loads(place.read_text())["address"], started[0]
+            return process
+
+        scheduler = start("dask_scheduler", "--port=0", f"--scheduler-file={place}")
+        # there, and written
+        text = until(lambda: place.is_file() and place.read_text(), scheduler)
+        address = json.loads(text)["address"]
+        for _ in range(2):
+            start("dask_worker", address, "--nthreads=1", "--no-nanny")
+        yield address, scheduler
 
 
 def test_a_cluster_loses_a_worker_and_then_its_scheduler(

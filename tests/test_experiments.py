@@ -308,7 +308,7 @@ def test_importing_the_experiments_imports_no_paper():
 
 
 def test_an_unknown_experiment_or_field_is_named():
-    with pytest.raises(ValueError, match="unknown experiment 'toy/x'; known: cohen"):
+    with pytest.raises(ValueError, match="unknown experiment 'toy/x'; known: li2018/t"):
         experiments.run("toy/x", "smoke", key=jr.key(0))
     with pytest.raises(ValueError, match="unknown profile 'huge'; known: smoke"):
         experiments.run("marion2024/digits", "huge", key=jr.key(0))

@@ -14,7 +14,6 @@ from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
     Executor,
-    Future,
     wait,
 )
 from typing import Any, NamedTuple
@@ -118,16 +117,17 @@ def gather(
                     yield place, found
                 elif failure is None:
                     failure, rest = error, iter(())
-                    _cancel(waiting)
+                    # one that is given up may never count as done: nobody waits for it
+                    waiting = {
+                        each: place
+                        for each, place in waiting.items()
+                        if each in done or not each.cancel()
+                    }
     finally:
-        _cancel(waiting)
+        for each in waiting:
+            each.cancel()
     if failure is not None:
         raise failure
-
-
-def _cancel(futures: Iterable[Future]) -> None:
-    for future in list(futures):
-        future.cancel()
 
 
 def _require_same(sent: Sent) -> None:
