@@ -14,36 +14,31 @@ By hand: it takes too long for every change.
 import argparse
 import dataclasses
 import json
+import multiprocessing
+import os
 import resource
 import signal
-import subprocess
 import sys
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import jax
 from tqdm import tqdm
 
-from deeplimits import experiments, sources
+from deeplimits import cli, experiments, results, sources
 
 SECONDS, BYTES = 60, 3 * 10**9
-_RUN = """
-import sys, tempfile
-import jax
-from deeplimits import cli, experiments, results
-name, field, value = sys.argv[1], sys.argv[2], eval(sys.argv[3], {"nan": float("nan")})
-try:
-    found = experiments.run(name, "smoke", key=jax.random.key(0), **{field: value})
-    with tempfile.TemporaryDirectory() as folder:
-        path = folder + "/x.nc"
-        results.save(found, path, config={}, seed=0, wall_seconds=0.0)
-except Exception as error:
-    line = cli.one_line(error)
-    if line is None:
-        raise
-    sys.exit(0 if "\\n" not in line else 1)
-"""
+ENDED, LONG = (
+    "ended",
+    f"more than {SECONDS} s of a processor",
+)  # no fault: it may take so long
+# Its process imports everything once, computes nothing, and is forked for each trial.
+SERVER = multiprocessing.get_context("forkserver")
 
 
 def values(present: Any) -> list[Any]:
@@ -72,31 +67,42 @@ def accepted(name: str) -> Iterator[tuple[str, Any]]:
             yield field.name, value
 
 
-def _limit() -> None:
-    # of data alone: JAX reserves far more addresses than it uses; and of the
-    # processor's time, which other work beside it does not lengthen
+def attempt(name: str, field: str, value: Any, log: Path) -> None:
+    """Run the experiment with this value, and end with 0 after a result or a line."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    # Of data alone: JAX reserves far more addresses than it uses; and of the
+    # processor's time, which other work beside it does not lengthen.
     resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+    spent = int(time.process_time())  # by the process that this one is forked from
+    limits = (spent + SECONDS, spent + SECONDS + 1)
+    resource.setrlimit(resource.RLIMIT_CPU, limits)
+    try:
+        key = jax.random.key(0)
+        found = experiments.run(name, "smoke", key=key, **{field: value})
+        path = log.with_suffix(".nc")
+        results.save(found, path, config={}, seed=0, wall_seconds=0.0)
+    except Exception as error:
+        line = cli.one_line(error)
+        if line is None:
+            raise
+        sys.exit(int("\n" in line))
 
 
 def outcome(name: str, field: str, value: Any) -> str:
     """How a run with this value ends, in a word."""
-    command = [sys.executable, "-c", _RUN, name, field, repr(value)]
-    try:
-        run = subprocess.run(
-            command,
-            timeout=10 * SECONDS,
-            preexec_fn=_limit,
-            capture_output=True,
-            text=True,
-        )
-    except subprocess.TimeoutExpired:
-        return f"longer than {10 * SECONDS} s"
-    if run.returncode == -signal.SIGXCPU:
-        return f"more than {SECONDS} s of a processor"
-    if run.returncode:
-        return (run.stderr.strip().splitlines() or ["killed"])[-1]
-    return "ended"
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        run = SERVER.Process(target=attempt, args=(name, field, value, log))
+        run.start()
+        run.join(10 * SECONDS)
+        if run.exitcode is None:
+            run.kill()
+            return f"longer than {10 * SECONDS} s"
+        if run.exitcode == -signal.SIGXCPU:
+            return LONG
+        if run.exitcode:
+            return (log.read_text().strip().splitlines() or ["killed"])[-1]
+        return ENDED
 
 
 def main() -> int:
@@ -105,17 +111,22 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     trials = [(n, *trial) for n in options.names for trial in accepted(n)]
+    modules = {known.module for known in sources.experiments().values()}
+    SERVER.set_forkserver_preload(["__main__", *sorted(modules)])
     with ThreadPoolExecutor(options.jobs) as pool:
         ends = tqdm(pool.map(lambda t: outcome(*t), trials), total=len(trials))
         found = list(zip(trials, ends, strict=True))
-    bad = [(trial, end) for trial, end in found if end != "ended"]
-    for (name, field, value), end in bad:
-        print(f"{name} {field}={value!r}: {end}")
+    for (name, field, value), end in found:
+        if end != ENDED:
+            print(f"{name} {field}={value!r}: {end}")
     print(json.dumps(Counter(name for (name, *_), _ in found)))
+    ends = Counter(end for _, end in found)
+    bad = len(found) - ends[ENDED] - ends[LONG]
     print(
-        f"{len(found)} accepted, {len(bad)} of them did not end with a result or a line"
+        f"{len(found)} accepted: {ends[ENDED]} ended with a result or a line, "
+        f"{ends[LONG]} took {LONG}, {bad} failed"
     )
-    return int(bool(bad))
+    return int(bad > 0)
 
 
 if __name__ == "__main__":
