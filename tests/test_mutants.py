@@ -20,7 +20,7 @@ def test_every_fault_can_be_applied():
 
 def test_faults_are_many_and_of_all_kinds():
     listed = mutants.listed()
-    assert len(listed) >= 40
+    assert len(listed) >= 200  # a slip of an editor once lost half of them
     assert {mutant.kind for mutant in listed} == set(mutants.KINDS)
     assert all(len(mutant.survives) > 40 for mutant in listed if mutant.survives)
 
