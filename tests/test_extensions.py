@@ -1,5 +1,6 @@
 """The book's own Sphinx extensions, on a book of three pages."""
 
+import ast
 import json
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ from bs4 import BeautifulSoup
 from deeplimits import ledger
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+import api  # noqa: E402
 
 CLAIM = {
     "id": "toy-claim",
@@ -165,6 +168,20 @@ def test_the_table_and_the_card_lead_to_each_other(pages):
     row = pages("ledger").find(id="ledger-toy-claim")
     assert row.find("a", href="toy.html#claim-toy-claim")
     assert "claim-agrees" in row["class"]
+
+
+def test_what_touches_a_formula_stays_with_it(pages):
+    card = pages("toy").find("details", class_="claim-agrees")
+    whole = [each.get_text() for each in card.find_all("span", class_="whole")]
+    assert r"\(C/L\)." in whole
+    assert not any("norm" in each for each in whole)  # it has room on both sides
+
+
+def test_a_formula_of_a_docstring_is_one_line_and_a_display_is_not():
+    text = '"""The energy $a\n+ b$ for $c$.\n\n$$\na\n+ b\n$$\n\n5 $\n\n- x\n"""'
+    assert api.docstring(ast.parse(text)) == (
+        "The energy $a + b$ for $c$.\n\n$$\na\n+ b\n$$\n\n5 $\n\n- x"
+    )
 
 
 def test_the_count_is_a_sentence(pages):

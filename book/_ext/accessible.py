@@ -1,7 +1,8 @@
 """Names and roles that a screen reader needs and that other extensions leave out.
 
 What opens says what it opens: a bar of code names the figure that the code draws, or
-its section. (Buttons that scripts make are named by `deeplimits.js`.)
+its section. (Buttons that scripts make are named by `deeplimits.js`.) And no line
+begins with the stop that ends a formula: what touches a formula stays with it.
 """
 
 import re
@@ -19,6 +20,11 @@ MENDED = (
     (re.compile(r"<th\b([^>]*)>(?:\s|<p>|</p>)*</th>"), r"<td\1></td>"),
     # an entry of a list; the older role is withdrawn
     (re.compile(r'role="doc-biblioentry"'), 'role="listitem"'),
+    # a browser breaks a line on both sides of a formula, also before its full stop
+    (
+        re.compile(r'([(\[“‘]*)(<span class="math [^>]*>[^<]*</span>)([^\s<]*)'),
+        lambda m: f'<span class="whole">{m[0]}</span>' if m[1] or m[3] else m[0],
+    ),
 )
 
 

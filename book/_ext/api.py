@@ -14,6 +14,18 @@ from sphinx.util.docutils import SphinxDirective
 from tables import parse
 
 WIDTH = 72
+# A display, or a formula in the text; neither goes beyond its paragraph's end.
+FORMULA = re.compile(r"\$\$.*?\$\$|\$(?:[^$\n]|\n(?!\s*\n))+\$", re.DOTALL)
+
+
+def docstring(node: ast.AST) -> str:
+    """Its text, each formula in a line: one that begins with a plus opens a list."""
+
+    def joined(formula: re.Match) -> str:
+        display = formula[0].startswith("$$")
+        return formula[0] if display else re.sub(r"\s*\n\s*", " ", formula[0])
+
+    return FORMULA.sub(joined, ast.get_docstring(node) or "")
 
 
 def signature(node: ast.FunctionDef, name: str) -> str:
@@ -105,7 +117,7 @@ class Api(SphinxDirective):
         parts = re.findall(r"[^.]+\.?", name)
         parts = [nodes.inline("", part, classes=["name-part"]) for part in parts]
         section += nodes.title("", "", *parts)
-        parse(self, ast.get_docstring(tree) or "", section)
+        parse(self, docstring(tree), section)
         for node in public(tree):
             section += self._entry(node, name, path)
         return section
@@ -117,7 +129,7 @@ class Api(SphinxDirective):
         text = headline(node, prefix)
         entry += nodes.literal_block(text, text, language="python")
         entry += self._source(node, path)
-        parse(self, ast.get_docstring(node) or "", entry)
+        parse(self, docstring(node), entry)
         if isinstance(node, ast.ClassDef):
             inner = [(p, name, path, f"{node.name}.") for p in public(node)]
             entry += [self._entry(*each) for each in inner]

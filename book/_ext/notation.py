@@ -54,7 +54,7 @@ class NotationTable(SphinxDirective):
             )
             for e in read(self.env.srcdir)["symbols"]
         ]
-        return [table(self, HEADER, rows, (18, 40, 16, 14, 12))]
+        return [table(self, HEADER, rows, (17, 37, 20, 14, 12))]
 
 
 def setup(app: Sphinx) -> dict:
