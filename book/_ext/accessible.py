@@ -22,7 +22,7 @@ MENDED = (
     (re.compile(r'role="doc-biblioentry"'), 'role="listitem"'),
     # a browser breaks a line on both sides of a formula, also before its full stop
     (
-        re.compile(r'([(\[“‘]*)(<span class="math [^>]*>[^<]*</span>)([^\s<]*)'),
+        re.compile(r'([(\[“]*)(<span class="math [^>]*>[^<]*</span>)([^\s<]*)'),
         lambda m: f'<span class="whole">{m[0]}</span>' if m[1] or m[3] else m[0],
     ),
 )
