@@ -37,7 +37,7 @@ _TWO_LAYERS = (  # the names of the outer and of the inner matrix
     *(("output", "intermediate"), ("Dense_1", "Dense_0"), ("conv2", "conv1")),
     *(("proj_out", "proj_in"), ("dense_4h_to_h", "dense_h_to_4h")),
     *(("o_proj", "v_proj"), ("out_proj", "v_proj"), ("out_lin", "v_lin")),
-    *(("to_out", "to_v"), ("out", "value")),
+    *(("to_out", "to_v"), ("out", "value"), ("output.dense", "self.value")),
 )
 _QUERIES = (
     *(("q_proj", "k_proj"), ("query", "key"), ("q_lin", "k_lin"), ("to_q", "to_k")),
