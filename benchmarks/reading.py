@@ -88,11 +88,10 @@ def main() -> None:
             write(network(options.megabytes), path)
             size = path.stat().st_size / 1e6
             rows.append((f".{kind}", size, *cost(_COMMAND, "diagnose", str(path))))
-    for name, size, seconds, memory in rows:
-        beyond = memory - rows[0][3]
-        print(
-            f"{name:14} {size:6.1f} MB {seconds:7.1f} s {memory:7.0f} MB {beyond:+.0f}"
-        )
+    for name, size, seconds, busy, memory in rows:
+        print(f"{name:14} {size:6.1f} MB {seconds:6.1f} s, of a processor {busy:.1f} s")
+        beyond = memory - rows[0][-1]
+        print(f"{'':14} resident at most {memory:.0f} MB, {beyond:+.0f} MB", flush=True)
     names, *columns = zip(*rows, strict=True)
     dataset = xr.Dataset(
         {
