@@ -303,6 +303,54 @@ def test_the_names_of_hidden_units_do_not_matter(change, names):
     assert diagnosis.overall(list(found.values())) == SMOOTH
 
 
+def norm(z):
+    """Layer norm with neither gain nor bias."""
+    z = z - z.mean()
+    return z / z.std()
+
+
+@pytest.mark.parametrize(
+    ("activation", "free"),
+    [
+        (jax.nn.relu, {"order", "scale"}),
+        (jnp.tanh, {"order", "sign"}),
+        (jax.nn.gelu, {"order"}),
+        (lambda z: norm(jax.nn.relu(z)), {"order"}),
+    ],
+)
+def test_which_changes_of_hidden_units_leave_a_block(activation, free):
+    """As the page says it: with the bias of the inner matrix, and one product."""
+    rng = np.random.default_rng(0)
+    outer, inner = rng.standard_normal((2, 6, 8))
+    inner, bias, h = inner.reshape(8, 6), *rng.standard_normal((2, 8))
+    changes = {
+        "order": np.eye(8)[rng.permutation(8)],
+        "scale": np.diag(np.exp(rng.standard_normal(8))),
+        "sign": np.diag([-1.0, 1.0] * 4),
+    }
+    for name, change in changes.items():
+        other = outer @ np.linalg.inv(change)
+        same = outer @ activation(inner @ h[:6] + bias)
+        found = other @ activation(change @ (inner @ h[:6] + bias))
+        assert np.allclose(found, same, atol=1e-4) == (name in free)
+        np.testing.assert_allclose(other @ change @ inner, outer @ inner, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_a_product_of_rounded_matrices_is_smooth_as_they_are(dtype):
+    rounded = {k: z.astype(dtype) for k, z in shuffled(64, "order").items()}
+    assert diagnosis.overall(diagnosis.diagnose([rounded])) == SMOOTH
+    mixed = {  # layers of two types are stacked as doubles
+        f"blocks.{k}.weight": z.astype(dtype if k % 2 else np.float32)
+        for k, z in enumerate(smooth(64))
+    }
+    [found] = diagnosis.diagnose([diagnosis.of(mixed)])
+    assert found.verdict == SMOOTH
+    noisy = {"outer": noise(128, (40, 48)), "inner": noise(128, (48, 40), seed=1)}
+    noisy = {k: z.astype(dtype) for k, z in noisy.items()}
+    assert diagnosis.overall(diagnosis.diagnose([noisy])) == ROUGH
+
+
 def test_trend_and_noise_with_units_in_another_order_are_that_still():
     weights, rng = shuffled(128, "none", 16, 24), np.random.default_rng(2)
     weights = {k: z + rng.standard_normal(z.shape) for k, z in weights.items()}
@@ -313,6 +361,17 @@ def test_trend_and_noise_with_units_in_another_order_are_that_still():
     assert diagnosis.overall(diagnosis.diagnose([weights])) == MIXED
     noisy = {"outer": noise(128, (40, 48)), "inner": noise(128, (48, 40), seed=1)}
     assert diagnosis.overall(diagnosis.diagnose([noisy])) == ROUGH
+
+
+def test_values_and_the_map_out_of_an_encoder_are_a_pair():
+    start = "encoder.layer.#.attention"
+    names = [f"{start}.{part}.weight" for part in ("output.dense", "self.value")]
+    weights = shuffled(32, "order", 16, 16)
+    arrays = dict(zip(names, weights.values(), strict=True))
+    found = diagnosis.diagnose([diagnosis.of(arrays)])
+    assert [(p.name, p.verdict) for p in found if p.votes] == [
+        (" @ ".join(names), SMOOTH)
+    ]
 
 
 def test_attention_is_read_by_its_products():

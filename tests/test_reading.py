@@ -308,6 +308,26 @@ def test_a_mask_of_floats_is_no_weight():
     assert list(diagnosis.of(arrays)) == ["h.#.attn.c_attn.bias"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "optimizer.state.{}.exp_avg",
+        "opt_state/0/mu/layers/{}/weight",
+        "optim.layers.{}.weight",
+        "layers.{}.weight.exp_avg_sq",
+        "optimizer_state.layers.{}.weight.momentum_buffer",
+    ],
+)
+def test_the_state_of_an_optimiser_is_no_weight(name):
+    arrays = {f"layers.{k}.weight": layer(k) for k in range(4)}
+    state = {name.format(k): layer(k) for k in range(4)}
+    found = diagnosis.of(arrays | state)
+    assert list(found) == ["layers.#.weight"]
+    assert [n for n in found.notes if n.startswith("left out, state of the optimiser")]
+    named = {f"optimisation.{k}.weight": layer(k) for k in range(4)}
+    assert list(diagnosis.of(named)) == ["optimisation.#.weight"]
+
+
 # Files that are damaged, or lie.
 
 

@@ -1,8 +1,9 @@
 """What of a checkpoint is diagnosed: the arrays of a file or a model as `Weights`.
 
 Left out, each time with a note: masks, index buffers and counters (booleans and whole
-numbers), running means and the like, types that cannot be read, and what lies outside
-the layers. Refused: quantised weights, whose numbers mean nothing without their scales.
+numbers), running means and the like, the state of an optimiser, types that cannot be
+read, and what lies outside the layers. Refused: quantised weights, whose numbers mean
+nothing without their scales.
 """
 
 import re
@@ -18,6 +19,10 @@ _LONGEST_NAME = 1000
 _BUFFERS = re.compile(
     r"(^|\W)(running_mean|running_var|moving_mean|moving_variance|batch_stats|"
     r"masked_bias|attn_mask|inv_freq)(\W|$)"
+)
+_OPTIMISER = re.compile(
+    r"(^|\W)(optim|optimi[sz]ers?|opt_state|(optim|optimi[sz]er)_states?)(\W|$)|"
+    r"\W((max_)?exp_avg(_sq)?|momentum_buffer)$"
 )
 _SCALES = re.compile(
     r"[\W_]?(qweight|qzeros|g_idx|SCB|absmax|quant_\w*|zero_point|weight_packed|"
@@ -122,7 +127,9 @@ def _sorted_out(
     weights, notes = {}, []
     others: dict[str, list[str]] = {}
     for name, array in arrays.items():
-        if _BUFFERS.search(name) or _is_mask(array.shape, name):
+        if _OPTIMISER.search(name):
+            others.setdefault("state of the optimiser", []).append(name)
+        elif _BUFFERS.search(name) or _is_mask(array.shape, name):
             others.setdefault("a buffer", []).append(name)
         elif not is_float(array.dtype):
             others.setdefault(f"type {array.kind}", []).append(name)

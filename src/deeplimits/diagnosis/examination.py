@@ -22,13 +22,12 @@ kinds are to be given apart.
 
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 
 from ..intervals import Interval, Kind
 from ..statistics import scaling_norms
 from . import noise, trend
-from .weights import check_array
+from .weights import check_array, epsilon
 
 SMOOTH = "smooth: neural ODE"
 ROUGH = "rough: SDE"
@@ -110,15 +109,18 @@ class _Seen(NamedTuple):
     alternates: bool = False
 
 
-def examine(array: np.ndarray) -> Network:
+def examine(array: np.ndarray, *, coarsest: float = 0.0) -> Network:
     """One parameter of one network: noise, trend, and what they say together.
+
+    `coarsest` is the epsilon of the type that the weights were saved in, where the
+    array was computed from them in a finer one: less noise than that may be rounding.
 
     Of more than a million numbers so many are looked at, 4,096 entries in 256 layers:
     drawn at random, but always the same. Raises `ValueError` for an array that
     `weights.check_array` refuses.
     """
     check_array(array, "the array")
-    rounding = _rounding(array)
+    rounding = _rounding(array, coarsest)
     weights = np.asarray(array).reshape(len(array), -1)
     # the largest entry becomes one, so that no square can overflow or vanish
     size = float(max(abs(float(weights.max())), abs(float(weights.min()))))
@@ -173,11 +175,11 @@ def chosen(depth: int, entries: int) -> np.ndarray | slice:
     return np.sort(generator.choice(entries, most, replace=False, shuffle=False))
 
 
-def _rounding(array: np.ndarray) -> float:
+def _rounding(array: np.ndarray, coarsest: float) -> float:
     """The relative size of noise that may be rounding; none for integers."""
     if array.dtype.kind in "iu":
         return 0.0
-    return max(float(ml_dtypes.finfo(array.dtype).eps), _RELATIVE_NOISE)
+    return max(epsilon(array.dtype), coarsest, _RELATIVE_NOISE)
 
 
 def _without_exceptions(rows: np.ndarray) -> tuple[np.ndarray, list[int]]:

@@ -3,8 +3,11 @@ r"""What of the weights is the network's, and what is the choice of names for it
 The units between two matrices $V_k$ (outer) and $W_k$ (inner) of a block may be put in
 another order $\Pi_k$ and, for ReLU, given other scales, $D_k$ diagonal and positive
 (for odd activations other signs): with $M_k = D_k \Pi_k$ the pair $V_k M_k^{-1}$,
-$M_k W_k$ is the same block. Layers that were drawn independently have each an order of
-their own.
+$M_k W_k$, with $M_k b_k$ for a bias of the inner one, is the same block wherever the
+activation satisfies $\varphi(M_k z) = M_k \varphi(z)$. For GELU that is order alone. A
+norm layer between the two undoes scales of the rows of $W_k$ by itself: then the
+product depends on these, and on order not. Layers that were drawn independently have
+each an order of their own.
 Then raw matrices are noise along depth, whatever the blocks are. The *products*
 
 $$ V_k W_k , \qquad Q_k^\top K_k , \qquad O_k V_k $$
@@ -37,7 +40,7 @@ _TWO_LAYERS = (  # the names of the outer and of the inner matrix
     *(("output", "intermediate"), ("Dense_1", "Dense_0"), ("conv2", "conv1")),
     *(("proj_out", "proj_in"), ("dense_4h_to_h", "dense_h_to_4h")),
     *(("o_proj", "v_proj"), ("out_proj", "v_proj"), ("out_lin", "v_lin")),
-    *(("to_out", "to_v"), ("out", "value")),
+    *(("to_out", "to_v"), ("out", "value"), ("output.dense", "self.value")),
 )
 _QUERIES = (
     *(("q_proj", "k_proj"), ("query", "key"), ("q_lin", "k_lin"), ("to_q", "to_k")),

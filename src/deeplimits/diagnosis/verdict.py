@@ -24,6 +24,7 @@ Sources: `cohen2021`, `marion2025`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,29 +114,34 @@ def _parameters(
     for name, shape in shapes.items():
         matrix = gauge.is_matrix(shape)
         votes = matrix and name not in paired
-        for part in _kinds(name, [weights[name] for weights in ordered]):
+        coarsest = max(weights.epsilon(name) for weights in ordered)
+        for part in _kinds(name, [weights[name] for weights in ordered], coarsest):
             found = _conclude(*part, beta, votes)
             if votes and found.networks[-1].verdict in (ROUGH, BETWEEN, MIXED):
-                found = _out_of_order(found, part[2][-1])
+                found = _out_of_order(found, part[2][-1], coarsest)
             raw[name] = found.verdict
             yield found
     for pair in pairs:
         products = [gauge.product(weights, pair) for weights in ordered]
-        for part in _kinds(pair.name, products):
+        coarsest = max(z.epsilon(f.name) for z in ordered for f in pair)
+        for part in _kinds(pair.name, products, coarsest):
             found = _conclude(*part, beta, True)
             factors = {raw[factor.name] for factor in pair}
             yield _compared(found, factors)
 
 
-def _kinds(name: str, arrays: list[np.ndarray]) -> Iterator[tuple[str, list, list]]:
+def _kinds(
+    name: str, arrays: list[np.ndarray], coarsest: float
+) -> Iterator[tuple[str, list, list]]:
     """The parameter, or each of the two kinds of its layers where these alternate."""
-    found = [examine(array) for array in arrays]
+    look = partial(examine, coarsest=coarsest)
+    found = [look(array) for array in arrays]
     if not any(network.alternates for network in found) or min(map(len, arrays)) < 4:
         yield name, found, arrays
         return
     for start, which in ((0, "layers 1, 3, 5, ..."), (1, "layers 2, 4, 6, ...")):
         parts = [array[start::2] for array in arrays]
-        yield f"{name} ({which})", [examine(part) for part in parts], parts
+        yield f"{name} ({which})", [look(part) for part in parts], parts
 
 
 def _conclude(
@@ -320,12 +326,12 @@ def _fitting(
     return ABSTAIN, f"{reason}. Whether the sum vanishes or explodes takes three depths"
 
 
-def _out_of_order(found: Parameter, array: np.ndarray) -> Parameter:
+def _out_of_order(found: Parameter, array: np.ndarray, coarsest: float) -> Parameter:
     """No verdict where a lone matrix has noise and its Gram matrices have none."""
     for gram in gauge.grams(np.asarray(array)):
         if gram.shape[1] < 8 or not np.abs(gram).max():
             continue
-        seen = examine(gram)
+        seen = examine(gram, coarsest=coarsest)
         if seen.verdict == SMOOTH and np.isfinite(seen.roughness):
             reason = (
                 f"raw, {found.verdict}; its Gram matrices, {seen.verdict}: units in "

@@ -78,6 +78,12 @@ class Weights(Mapping):  # of str to np.ndarray; said so, it would be read to be
         for each in found:
             yield self._sound(name, each)
 
+    def epsilon(self, name: str) -> float:
+        """That of the coarsest type among the layers of one parameter."""
+        found = self._layers[name]
+        layers = [found] if isinstance(found, Stored) else found
+        return max(epsilon(z.dtype) for z in layers)
+
     def _sound(self, name: str, stored: Stored) -> np.ndarray:
         array = stored.load()
         _require_finite(array, f"{name} in {self.source}")
@@ -107,6 +113,11 @@ def is_float(dtype: np.dtype) -> bool:
         return bool(ml_dtypes.finfo(dtype).bits >= 8)
     except (TypeError, ValueError):
         return False
+
+
+def epsilon(dtype: np.dtype) -> float:
+    """The distance from one to the next number of a type; zero for integers."""
+    return 0.0 if dtype.kind in "iu" else float(ml_dtypes.finfo(dtype).eps)
 
 
 def _require_finite(array: np.ndarray, name: str) -> None:
