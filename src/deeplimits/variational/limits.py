@@ -320,6 +320,12 @@ def extrapolated(depths: ArrayLike, values: ArrayLike) -> float:
     r"""The limit of values $a + b/n + c/n^2$ from the last three depths.
 
     Raises `ValueError` for fewer than three depths.
+
+    ```pycon
+    >>> depths = np.array([8.0, 16.0, 32.0])
+    >>> round(extrapolated(depths, 3 + 2 / depths - 5 / depths**2), 6)
+    3.0
+    ```
     """
     n = as_doubles("depths", depths, shape=(None,))
     limits = as_doubles("values", values, shape=n.shape)
