@@ -56,6 +56,13 @@ def limit_energy(problem: Problem, parameters: Parameters) -> Float[Array, ""]:
     The penalty is exact; the flow is solved by four steps of the fourth order between
     two nodes. Raises `ValueError` for another scheme than "euler" and for a penalty
     whose limit is not that of $R_n$.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=0.1)
+    >>> float(limit_energy(problem, one_layer(8, 2)))  # nothing moves there either
+    2.0
+    ```
     """
     _need_network(problem)
     _need_slopes(problem)
