@@ -142,6 +142,15 @@ def from_network(network: ResNet, interpolation: str = "linear") -> NeuralODE:
 
     Raises `ValueError` for an interpolation that is not known, and for a network with
     another step, whose limit (if any) is not this ODE.
+
+    ```pycon
+    >>> from deeplimits import residual
+    >>> rows = jnp.array([0.0, 0.0, 3.0]).reshape(3, 1, 1)
+    >>> network = residual.ResNet(residual.OneLayer(rows, activation="identity"))
+    >>> output = from_network(network)(jnp.ones(1))
+    >>> round(float(jnp.log(output[0])), 3)  # the integral of 0, then a rise, then 3
+    1.5
+    ```
     """
     require_known("interpolation", interpolation, INTERPOLATIONS)
     if network.beta != 1 or network.scale is not None:
@@ -174,6 +183,13 @@ class NeuralSDE(eqx.Module):
     $$ \mathrm{d}H = \tfrac{1}{\sqrt q}\, \mathrm{d}B_s\, \sigma(H), \qquad H(0) = x, $$
 
     with $B$ a Brownian motion of $q \times q$ matrices. Source: `marion2025`.
+
+    ```pycon
+    >>> sde = NeuralSDE("identity")
+    >>> noise = (-1.0) ** jnp.arange(100).reshape(100, 1, 1)
+    >>> round(sde(jnp.ones(1), noise).item(), 3)  # 0.99⁵⁰: Itô's exp(-1/2), not 1
+    0.605
+    ```
     """
 
     activation: Activation = eqx.field(static=True)
@@ -386,6 +402,14 @@ def adjoint_states(network: ResNet, x: Array, cotangent: Array) -> Array:
        p_k = p_{k+1} + \delta_k\, \partial_1 f(h_k, Z_{k+1})^\top p_{k+1}, $$
 
     where $\bar p$ is the gradient of the loss at $h_L$. Source: `marion2024`.
+
+    ```pycon
+    >>> from deeplimits import residual
+    >>> block = residual.OneLayer(jnp.ones((4, 1, 1)), activation="identity")
+    >>> adjoints = adjoint_states(residual.ResNet(block), jnp.ones(1), jnp.ones(1))
+    >>> [round(p, 4) for p in adjoints[:, 0].tolist()]  # powers of 1 + 1/4
+    [2.4414, 1.9531, 1.5625, 1.25, 1.0]
+    ```
     """
     hidden = network.trajectory(x)[:-1]
     cotangent = as_floats("cotangent", cotangent, shape=hidden.shape[1:])

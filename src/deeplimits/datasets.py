@@ -26,6 +26,12 @@ def gaussian_pairs(
     """Inputs and targets, standard normal and independent of each other.
 
     The synthetic set of `marion2024`, section 5.
+
+    ```pycon
+    >>> x, y = gaussian_pairs(1000, 3, key=jr.key(0))
+    >>> x.shape, y.shape, round(float((x * y).mean()), 1), round(float(x.std()), 1)
+    ((1000, 3), (1000, 3), 0.0, 1.0)
+    ```
     """
     require_whole(n=n, d=d)
     input_key, target_key = jr.split(key)
@@ -41,6 +47,12 @@ def torch_normals(
     and, sixteen at a time, into $\sqrt{-2\log(1 - u_j)}\,(\cos, \sin)(2\pi u_{j+8})$.
     It lets us run a published script on its own arrays without PyTorch. The last digits
     of float32 may differ. Raises `ValueError` for a size that sixteen does not divide.
+
+    ```pycon
+    >>> (draws,) = torch_normals(0, (16,))
+    >>> [round(z, 2) for z in draws[:3].tolist()]  # as torch.randn(16) after that seed
+    [-1.13, -1.15, -0.25]
+    ```
     """
     require_whole(0, seed=seed)
     # The twister of the script, not a source of randomness for the book's experiments.
@@ -96,6 +108,12 @@ def flow_pairs(
     componentwise, with the target $z_K$ plus `noise` times a standard normal; then
     both are scaled to Euclidean norm one. The step is $K^{-1/2}$, not $1/K$.
     The synthetic set of `cohen2021` has $d = 10$, $K = 100$, and 1,024 + 256 examples.
+
+    ```pycon
+    >>> x, y = flow_pairs(4, d=1, key=jr.key(0))
+    >>> x.shape, abs(x).ravel().tolist()  # of norm one: signs
+    ((4, 1), [1.0, 1.0, 1.0, 1.0])
+    ```
     """
     require_whole(n=n, d=d, steps=steps)
     require_within("[0, inf)", noise=noise)

@@ -52,7 +52,17 @@ class Stopping:
 
 class Fit(NamedTuple):
     """What `fit` returns: the model, the mean loss of each epoch (NaN after the last),
-    the number of epochs, and whether the loss fell below that of the rule."""
+    the number of epochs, and whether the loss fell below that of the rule.
+
+    ```pycon
+    >>> import optax
+    >>> batches, rule = jnp.zeros((4, 1, 1), int), Stopping(loss=0.1, epochs=4)
+    >>> loss, data = lambda z, *_: z @ z, jnp.zeros(1)
+    >>> found = fit(jnp.ones(1), data, batches, loss, optax.sgd(0.25), rule)
+    >>> found.losses.tolist(), int(found.epochs), bool(found.reached)
+    ([1.0, 0.25, 0.0625, nan], 3, True)
+    ```
+    """
 
     model: Any
     losses: Float[Array, " epochs"]
@@ -83,6 +93,17 @@ def fit(
     epochs as the rule allows, or more. It may all be compiled, and mapped over seeds. A
     loss that is not finite stops it, too. Raises `ValueError` for too few epochs of
     batches, and for weights or data that are not finite.
+
+    ```pycon
+    >>> import optax
+    >>> data = jnp.array([1.0, 3.0])
+    >>> batches = orders(2, 1, 5, key=jr.key(0))
+    >>> loss = lambda z, part, _: jnp.mean((z - part) ** 2)
+    >>> rule = Stopping(epochs=5, patience=2)
+    >>> found = fit(jnp.array([2.0]), data, batches, loss, optax.sgd(0.0), rule)
+    >>> found.losses.tolist()[:3], int(found.epochs)  # never better than at first
+    ([1.0, 1.0, 1.0], 3)
+    ```
     """
     if len(batches) < rule.epochs:
         raise ValueError(

@@ -108,6 +108,13 @@ def film(
     Raises `ValueError` for under 2 frames, for more than a phone takes (16 million
     pixels in all), for `seconds` that are not positive, and for an `alt` of under five
     words.
+
+    ```pycon
+    >>> figure = Figure(figsize=(1, 1))
+    >>> moving = film(figure, lambda k: None, 8, alt="A figure on which nothing moves")
+    >>> moving.frames, moving.cells, moving.loop  # a ninth for the last frame to stay
+    (8, (3, 3), 6.75)
+    ```
     """
     require_whole(2, frames=frames)
     require_within("(0, inf)", seconds=seconds)

@@ -198,6 +198,11 @@ def along_path(path: Path, depth: int) -> PyTree[Shaped[Array, "depth ..."]]:
     r"""The samples $Z_{k+1} = \mathcal{Z}(k/L)$, $k = 0, \dots, L - 1$, of a path.
 
     Raises `ValueError` for a depth under 1 and for a path that is not finite.
+
+    ```pycon
+    >>> along_path(lambda s: s**2, 4).tolist()
+    [0.0, 0.0625, 0.25, 0.5625]
+    ```
     """
     _check(depth, ())
     samples = jax.vmap(path)(jnp.arange(depth) / depth)

@@ -47,7 +47,14 @@ def _outputs(model: Any, data: tuple[Array, Array]) -> tuple[Array, Array]:
 def mean_square_entry(
     model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None = None
 ):
-    r"""The mean of all entries' squares: `mean_square` over the targets' dimension."""
+    r"""The mean of all entries' squares: `mean_square` over the targets' dimension.
+
+    ```pycon
+    >>> data = jnp.zeros((5, 2)), 3 * jnp.ones((5, 2))
+    >>> float(mean_square_entry(lambda x: x, data))
+    9.0
+    ```
+    """
     return mean_square(model, data) / np.size(data[1][0])
 
 

@@ -30,7 +30,14 @@ SLOT = 3.4  # inches: the width of one panel of several
 
 
 def use_style() -> None:
-    """Set the style of the book: opaque, readable in grey and to the colour-blind."""
+    """Set the style of the book: opaque, readable in grey and to the colour-blind.
+
+    ```pycon
+    >>> use_style()
+    >>> mpl.rcParams["font.size"], mpl.rcParams["figure.facecolor"]
+    (10.0, 'white')
+    ```
+    """
     mpl.rcParams.update(
         {
             "figure.figsize": PANEL,
@@ -108,6 +115,12 @@ def rate(
     For repeats, `y` of shape `(repeats, points)`: their geometric mean and range. The
     fits of the two halves of the window are thin dashed lines, and their slopes stand
     in brackets in the label: where they part from the whole, the curve is no line.
+
+    ```pycon
+    >>> ax = rate(Figure().subplots(), [1, 2, 4], [1.0, 0.5, 0.25], predicted=-1)
+    >>> ax.lines[1].get_ydata().round(2).tolist()  # a little below the points
+    [0.6, 0.3, 0.15]
+    ```
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     rows = np.atleast_2d(y)
@@ -153,6 +166,12 @@ def depth_profile(ax: Axes, values: ArrayLike, times: ArrayLike, **style) -> Axe
 
     `values` has the shape `(times, depth)`. Raises `ValueError` where there are not as
     many `times` as rows.
+
+    ```pycon
+    >>> ax = depth_profile(Figure().subplots(), [[0.0, 1.0], [2.0, 3.0]], [0, 100])
+    >>> ax.lines[1].get_xdata().tolist(), ax.lines[1].get_ydata().tolist()
+    ([0.0, 0.5], [2.0, 3.0])
+    ```
     """
     values = np.asarray(values, float)
     s = np.arange(values.shape[1]) / values.shape[1]
@@ -178,7 +197,15 @@ def heat_map(
     logarithmic: bool = True,
     limits: tuple[float, float] | None = None,
 ) -> Axes:
-    """`z` of shape `(len(y), len(x))` as colours, with a colour bar named `label`."""
+    """`z` of shape `(len(y), len(x))` as colours, with a colour bar named `label`.
+
+    ```pycon
+    >>> z = np.array([[1.0, 0.0], [1.0, 1.0], [np.nan, 1.0]])
+    >>> ax = heat_map(Figure().subplots(), [1, 2], [1, 2, 3], z, label="error")
+    >>> int(ax.collections[0].get_array().mask.sum())  # no logarithm
+    2
+    ```
+    """
     low, high = limits if limits is not None else (None, None)
     z = np.ma.masked_invalid(np.asarray(z, float))
     z = np.ma.masked_less_equal(z, 0) if logarithmic else z
@@ -193,6 +220,13 @@ def flow_grid(ax: Axes, grid: ArrayLike, **style) -> Axes:
     """The image of a square grid, `(rows, columns, 2)`: its lines, after the flow.
 
     `style` goes to Matplotlib's `LineCollection`.
+
+    ```pycon
+    >>> grid = np.stack(np.meshgrid(np.arange(3.0), np.arange(2.0)), axis=-1)
+    >>> ax = flow_grid(Figure().subplots(), grid)
+    >>> [len(lines.get_segments()) for lines in ax.collections]  # rows and columns
+    [2, 3]
+    ```
     """
     grid = np.asarray(grid, float)
     along, across = list(grid), list(grid.swapaxes(0, 1))
@@ -206,6 +240,14 @@ def flow_grid(ax: Axes, grid: ArrayLike, **style) -> Axes:
 
 
 def show_legend(ax: Axes, **options) -> Axes:
-    """A legend beside the axes, where it hides no data."""
+    """A legend beside the axes, where it hides no data.
+
+    ```pycon
+    >>> ax = Figure().subplots()
+    >>> _ = ax.plot([0, 1], label="loss")
+    >>> [text.get_text() for text in show_legend(ax).get_legend().get_texts()]
+    ['loss']
+    ```
+    """
     ax.legend(**({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} | options))
     return ax

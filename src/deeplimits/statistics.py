@@ -163,7 +163,13 @@ def _flat(
 
 
 def successive_distances(weights: Float[Array, "depth ..."]) -> Float[Array, " gaps"]:
-    r"""$\|Z_{k+1} - Z_k\|_F$ for the neighbouring layers $k = 1, \dots, L - 1$."""
+    r"""$\|Z_{k+1} - Z_k\|_F$ for the neighbouring layers $k = 1, \dots, L - 1$.
+
+    ```pycon
+    >>> successive_distances(jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 4.0]])).tolist()
+    [5.0, 0.0]
+    ```
+    """
     return _gaps(_flat(weights))
 
 
@@ -205,6 +211,12 @@ def trend_and_noise(
     half of `window` times the depth, at least 1, and no more than reaches the nearer
     end: a straight line is all trend. Raises `ValueError` for a window outside
     $(0, 1]$.
+
+    ```pycon
+    >>> trend, noise = trend_and_noise(jnp.array([0.0, 1.0, 2.0, 6.0, 4.0]))
+    >>> trend.tolist(), noise.tolist()
+    ([0.0, 1.0, 3.0, 4.0, 4.0], [0.0, 0.0, -1.0, 2.0, 0.0])
+    ```
     """
     require_within("(0, 1]", window=window)
     rows = jnp.asarray(_flat(weights))

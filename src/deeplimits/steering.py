@@ -346,6 +346,12 @@ def steer_without_outer(
 
     Raises `ValueError` for what is impossible, as `steer` does; without an outer matrix
     also for an activation that is never negative, since no coordinate then decreases.
+
+    ```pycon
+    >>> found = steer_without_outer([[0.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 3.0]])
+    >>> found.error < 1e-3
+    True
+    ```
     """
     points, targets = _checked(points, targets)
     _check_slope(slope)
@@ -450,6 +456,11 @@ def least_pieces(n: int, d: int, *, width: int = 1, homogeneous: bool = True) ->
     A piece of width $p$ has $(2d + 1)p$ parameters $(v, a, b)$, its duration being in
     $v$; for ReLU $\|a\| = 1$ costs nothing. Where all pieces together have fewer than
     $dn$, the points that they reach are of measure zero.
+
+    ```pycon
+    >>> least_pieces(10, 2), least_pieces(10, 2, homogeneous=False)  # 20 by 4, by 5
+    (5, 4)
+    ```
     """
     require_whole(n=n, d=d, width=width)
     parameters = 2 * d if homogeneous else 2 * d + 1

@@ -69,6 +69,13 @@ class Run(NamedTuple):
     `diverged`, and keeps all that was recorded; so is one whose last update took the
     loss there. With `ensemble`, the arrays carry the
     members in front, and a member that diverged holds still, its losses NaN.
+
+    ```pycon
+    >>> import optax
+    >>> run = train(jnp.ones(1), None, lambda z, *_: z @ z, optax.sgd(0.25), 3)
+    >>> run.losses.tolist(), run.model.tolist(), run.diverged  # z halves
+    ([1.0, 0.25, 0.0625], [0.125], False)
+    ```
     """
 
     model: Any
@@ -125,6 +132,15 @@ def train(
     at once, `over_devices`: model, data and key carry a leading axis. Raises
     `ValueError` for bad sizes, weights or data that are not finite, and for a
     checkpoint that belongs to another run.
+
+    ```pycon
+    >>> import optax
+    >>> options = {"record": lambda z: z[0], "every": 2}
+    >>> loss = lambda z, *_: z @ z
+    >>> run = train(jnp.ones(1), None, loss, optax.sgd(0.25), 4, **options)
+    >>> run.recorded.tolist(), run.records.tolist()
+    ([0, 2, 4], [1.0, 0.25, 0.0625])
+    ```
     """
     sizes = _sizes(steps, every, chunk, ensemble)
     require_finite("model", model)

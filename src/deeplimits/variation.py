@@ -65,7 +65,13 @@ def _layers(weights: np.ndarray) -> np.ndarray:
 def variogram(
     weights: np.ndarray, lags: Sequence[int], *, order: int = 2
 ) -> np.ndarray:
-    """$V(m)$ at every lag."""
+    """$V(m)$ at every lag.
+
+    ```pycon
+    >>> variogram(np.arange(8.0), [1, 2]).tolist()  # of a smooth path: m⁴
+    [1.0, 16.0]
+    ```
+    """
     require_shape("lags", lags, (None,))
     return np.array([second_differences(weights, m, order=order).mean() for m in lags])
 
@@ -83,6 +89,13 @@ def regularity(
     entries, whichever is wider: the first allows for entries that move together.
     Infinitely wide where $V$ vanishes without one of the groups, or where the weights
     hold NaN. Raises `ValueError` for lags that do not fit, and for fewer than two.
+
+    ```pycon
+    >>> noise = np.random.default_rng(0).standard_normal((200, 50))
+    >>> found, walk = regularity(noise), regularity(np.cumsum(noise, axis=0))
+    >>> 0.5 in found, walk.low > 1
+    (True, True)
+    ```
     """
     require_level(level)
     require_shape("lags", lags, (None,))

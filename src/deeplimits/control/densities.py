@@ -43,6 +43,15 @@ class DensityForm(eqx.Module):
     which a spline means nothing, the value is NaN, and a sweep flags it. Raises
     `ValueError` for a problem that is not on the line, for a grid under eight nodes,
     not even, or that does not hold the inputs.
+
+    ```pycon
+    >>> from deeplimits.control.problem import ControlProblem
+    >>> problem = ControlProblem(jnp.array([[0.5]]), jnp.array([[0.0]]), decay=0.1)
+    >>> form, theta = DensityForm(problem, jnp.linspace(-1, 2, 31)), jnp.ones(2)
+    >>> paired = (form.masses(theta) * form.adjoint(theta)).sum((1, 2))
+    >>> [round(p, 3) for p in paired.tolist()], round(problem.losses(theta).item(), 3)
+    ([1.088, 1.088, 1.088], 1.088)
+    ```
     """
 
     problem: ControlProblem

@@ -40,6 +40,17 @@ def extended_msa(
     are large enough; with $\rho = 0$ it is the plain method, for controls of any
     shape. An evaluation of one layer counts as work of $1/n$, although its penalties
     cost more. Source: `li2018`.
+
+    ```pycon
+    >>> x, y = jnp.zeros((1, 1)), jnp.ones((1, 1))
+    >>> problem = ControlProblem(x, y, decay=0.5, field=lambda x, theta: 0 * x + theta)
+    >>> ends = [
+    ...     extended_msa(problem, jnp.zeros(2), rho=rho, tolerance=1e-2, max_sweeps=12)
+    ...     for rho in (0.0, 3.0)
+    ... ]
+    >>> [end.solved for end in ends], round(ends[1].value, 3)  # least: λ/(1 + λ)
+    ([False, True], 0.333)
+    ```
     """
     pair = rho if isinstance(rho, tuple) else (rho, rho)
     if len(pair) != 2:
@@ -139,6 +150,11 @@ def summed_rho(rho: float, points: int, step: float) -> tuple[float, float]:
     the costates $p/N$ of the mean loss. Per point and per unit of time these are
     $\rho_x = \rho N h$ and $\rho_p = \rho h / N$: a larger batch holds the states
     more, and the costates less.
+
+    ```pycon
+    >>> summed_rho(1.0, points=100, step=0.25)
+    (25.0, 0.0025)
+    ```
     """
     require_within("[0, inf)", rho=rho)
     require_within("(0, inf)", step=step)

@@ -252,6 +252,14 @@ def shared_bias(
 
     with the `gramian` $G$ of $(w, I)$, and
     $b(t) = -e^{w^\top (T - t)} (\gamma I + G)^{-1} m$. The mean alone is steered.
+
+    ```pycon
+    >>> found = shared_bias([[1.0], [3.0]], [[0.0], [0.0]], [[0.0]], penalty=1.0)
+    >>> round(found.value, 4), found.unmoved  # the mean goes from 2 to 1
+    (1.5, 0.5)
+    >>> found.bias[::50].round(4).ravel().tolist()
+    [-1.0, -1.0, -1.0]
+    ```
     """
     x = as_doubles("inputs", inputs, shape=(None, None))
     y = as_doubles("labels", labels, shape=x.shape)

@@ -32,7 +32,15 @@ NEWTON_STEPS, FLAT = 200, 1e-10
 @dataclass(frozen=True)
 class Reversal:
     """The factors $c_0, \\dots, c_n$ of a network, what it costs, the layer that
-    changes their sign (or None), and the norm of the gradient there."""
+    changes their sign (or None), and the norm of the gradient there.
+
+    ```pycon
+    >>> found = least_reversal(4, price=0.001)
+    >>> before, after = found.factors[found.turns : found.turns + 2]
+    >>> bool(before > 0 > after), found.norm < 1e-6
+    (True, True)
+    ```
+    """
 
     factors: Float[np.ndarray, " nodes"]
     value: float
@@ -46,6 +54,12 @@ def straight_slopes(depth: int, *, kinetic: float = 0.2) -> np.ndarray:
 
     Raises `ValueError` where all data meet in one point after a whole number of layers:
     where $n (1 + \lambda)/2$ is one.
+
+    ```pycon
+    >>> factors = np.cumprod(np.append(1.0, 1 - straight_slopes(4) / 4))
+    >>> factors.round(4).tolist()  # equal steps from 1 to -2/3
+    [1.0, 0.5833, 0.1667, -0.25, -0.6667]
+    ```
     """
     require_whole(depth=depth)
     require_within("(0, 1)", kinetic=kinetic)
@@ -59,7 +73,13 @@ def straight_slopes(depth: int, *, kinetic: float = 0.2) -> np.ndarray:
 def reversal_energy(
     slopes: ArrayLike, *, kinetic: float = 0.2, price: float = 0.0
 ) -> float:
-    """$E_n$ of the network with these slopes $a_k$, in a loop."""
+    """$E_n$ of the network with these slopes $a_k$, in a loop.
+
+    ```pycon
+    >>> round(reversal_energy(straight_slopes(4)), 4)  # (2/3) λ/(1 + λ) for λ = 0.2
+    0.1111
+    ```
+    """
     slopes = as_doubles("slopes", slopes)
     if slopes.ndim != 1 or not slopes.size:
         raise ValueError(f"slopes must be one number a layer: got {slopes.shape}.")
@@ -78,6 +98,13 @@ def least_reversal(depth: int, *, kinetic: float = 0.2, price: float) -> Reversa
     factors, with and without a change of sign, and descent from both.
 
     `price` must be positive: without one there may be no such network.
+
+    ```pycon
+    >>> found = least_reversal(8, price=0.001)
+    >>> limit, _ = reversal_limit(price=0.001)
+    >>> found.value < limit, reversal_energy(straight_slopes(8)) < found.value
+    (True, True)
+    ```
     """
     require_whole(depth=depth)
     require_within("(0, 1)", kinetic=kinetic)
@@ -95,6 +122,12 @@ def reversal_limit(*, kinetic: float = 0.2, price: float) -> tuple[float, float]
 
     In $q = \log c$ the running cost is $\frac12 (\lambda e^{2q}/3 + \eta)\, \dot q^2$:
     of all ways to one end the cheapest goes at constant speed.
+
+    ```pycon
+    >>> value, end = reversal_limit(price=1e-10)
+    >>> round(value, 3), round(end, 3)  # (1 + λ)/6 and 0 without a price, for λ = 0.2
+    (0.2, 0.0)
+    ```
     """
     require_within("(0, 1)", kinetic=kinetic)
     require_within("(0, inf)", price=price)

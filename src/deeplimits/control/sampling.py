@@ -133,6 +133,14 @@ class SamplingConstants:
     depth, of $\theta_M - \theta$; `value` is that standard deviation; `bias` is that
     trace. `each` has the form of the control: the root of the diagonal of
     $H^{-1} \Sigma H^{-1}$, entry by entry.
+
+    ```pycon
+    >>> x, y = jnp.zeros((3, 1)), jnp.array([[0.0], [0.0], [3.0]])
+    >>> problem = ControlProblem(x, y, decay=0.0, field=lambda x, theta: 0 * x + theta)
+    >>> found = sampling_constants(problem, jnp.ones(1))  # the mean of the labels
+    >>> round(found.control, 3), round(found.bias, 3)  # of variance 2
+    (1.414, -2.0)
+    ```
     """
 
     control: float
@@ -146,6 +154,14 @@ def sampling_constants(problem: ControlProblem, theta: Control) -> SamplingConst
 
     They want a unique optimum, or a branch of local ones. Raises `ValueError` where the
     Hessian is not positive definite, or Newton's method would still move `theta`.
+
+    ```pycon
+    >>> x, y = jnp.zeros((2, 1)), jnp.array([[-1.0], [1.0]])
+    >>> problem = ControlProblem(x, y, decay=1.0, field=lambda x, theta: 0 * x + theta)
+    >>> found = sampling_constants(problem, jnp.zeros(1))  # J is 1 + 2 θ²
+    >>> found.control, found.value, found.bias
+    (0.5, 0.0, -0.5)
+    ```
     """
     gradient, covariance, hessian, spread = jax.device_get(_moments(problem, theta))
     least = np.linalg.eigvalsh(hessian).min()

@@ -53,6 +53,14 @@ class Solution:
     exhausted", "no descent" or "float32"; "two-cycle" where a sweep goes to and fro;
     "at the edge of the grid" where it wants controls beyond; "off the grid" where a
     particle of a `DensityForm` leaves it; "not a minimum".
+
+    ```pycon
+    >>> x, y = jnp.zeros((1, 1)), jnp.ones((1, 1))
+    >>> problem = ControlProblem(x, y, decay=1.0, field=lambda x, theta: 0 * x + theta)
+    >>> found = direct(problem, jnp.zeros(3), tolerance=1e-4)  # of (θ - 1)² + θ²
+    >>> found.solved, round(found.value, 3), float(found.theta.max().round(2))
+    (True, 0.5, 0.5)
+    ```
     """
 
     theta: Control
@@ -126,7 +134,17 @@ def direct(
 
 
 def started(problem: Any, start: Control) -> Control:
-    """The start, once it is checked, in the precision of the problem."""
+    """The start, once it is checked, in the precision of the problem.
+
+    ```pycon
+    >>> problem = ControlProblem(jnp.zeros((1, 1)), jnp.ones((1, 1)), decay=1.0)
+    >>> started(problem, np.zeros(2)).dtype == problem.decay.dtype
+    True
+    >>> started(problem, np.array([1.0, np.nan]))
+    Traceback (most recent call last):
+    ValueError: start holds NaN or infinity.
+    ```
+    """
     depth_of(start)
     require_finite("start", start)
     return jax.tree.map(lambda z: jnp.asarray(z, problem.decay.dtype), start)
@@ -183,6 +201,19 @@ def sweep(
     where residual and change, $|\operatorname{argmin} H_k - \theta_k|$, are under the
     `tolerance`; the change tells more, as a point that is merely stationary does not
     pass.
+
+    ```pycon
+    >>> x, y = jnp.zeros((1, 1)), jnp.ones((1, 1))
+    >>> problem = ControlProblem(x, y, decay=1.0, field=lambda x, theta: 0 * x + theta)
+    >>> ends = [
+    ...     sweep(problem, jnp.zeros(3), damping=damping, tolerance=1e-4)
+    ...     for damping in (0.5, 1.0)
+    ... ]
+    >>> [round(end.value, 3) for end in ends]  # of (θ - 1)² + θ²
+    [0.5, 1.0]
+    >>> "two-cycle" in ends[0].flags, "two-cycle" in ends[1].flags
+    (False, True)
+    ```
     """
     require_within("(0, 1]", damping=damping)
     require_within("(0, inf)", tolerance=tolerance, reach=reach)

@@ -74,6 +74,12 @@ class Network(NamedTuple):
     their way and the root sum of squares, entries in root mean square. `norms` are
     those of the largest layer, the largest increment and the sum, and the root sum of
     squares. `parts` has these for `PARTS` groups of entries, for intervals in depth.
+
+    ```pycon
+    >>> found = examine(np.random.default_rng(0).standard_normal((64, 100)))
+    >>> found.verdict, 0.5 in found.regularity, 1.0 in found.sums
+    ('rough: SDE', True, True)
+    ```
     """
 
     depth: int
@@ -165,7 +171,15 @@ def examine(array: np.ndarray, *, coarsest: float = 0.0) -> Network:
 
 
 def chosen(depth: int, entries: int) -> np.ndarray | slice:
-    """The entries that are looked at, in order."""
+    """The entries that are looked at, in order.
+
+    ```pycon
+    >>> chosen(64, 100)
+    slice(None, None, None)
+    >>> chosen(256, 10_000).size
+    4096
+    ```
+    """
     most = max(MOST_NUMBERS // depth, 64)
     if entries <= most:
         return slice(None)

@@ -46,6 +46,16 @@ def read(path: str | os.PathLike, *, pattern: str | None = None) -> Weights:
     chosen by a pattern without `#`, holds one stacked array a parameter. A file called
     `depth-64` must hold 64 layers. Raises `ValueError` for another or a damaged file,
     for pickled objects, and for what `assemble` refuses.
+
+    ```pycon
+    >>> import tempfile
+    >>> layers = {f"layers.{k}.weight": np.full(2, float(k)) for k in (10, 9, 2)}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/depth-3.npz", **layers)
+    ...     weights = read(f"{folder}/depth-3.npz")
+    ...     weights["layers.#.weight"][:, 0].tolist()  # in numeric order
+    [2.0, 9.0, 10.0]
+    ```
     """
     path = Path(path)
     readers = {".npz": open_npz, ".safetensors": _safetensors}

@@ -36,6 +36,13 @@ def of(
     for certain: those of a `TwoLayer` are `{"outer": (depth, q, m), "inner": (depth, m,
     q)}`, with `scale` where each layer has its own. `Weights` are returned as they are.
     Raises `ValueError` for a model without arrays and for what `assemble` refuses.
+
+    ```pycon
+    >>> model = {"blocks": [{"weight": np.full(2, k / 2)} for k in range(3)]}
+    >>> weights = of(model)
+    >>> weights.shapes, weights["blocks.#.weight"].sum(1).tolist()
+    ({'blocks.#.weight': (3, 2)}, [0.0, 1.0, 2.0])
+    ```
     """
     if isinstance(model, Weights):
         return model

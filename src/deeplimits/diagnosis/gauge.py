@@ -51,7 +51,14 @@ _FUSED = ("in_proj_weight", "qkv", "c_attn", "query_key_value", "Wqkv")
 
 class Factor(NamedTuple):
     """A matrix, the axis of a layer that its hidden units are on, and which third of
-    that axis is meant (of fused queries, keys and values)."""
+    that axis is meant (of fused queries, keys and values).
+
+    ```pycon
+    >>> (pair,) = pairs({"fc1": (5, 8, 3), "fc2": (5, 3, 8)})
+    >>> pair.outer, pair.inner.axis  # the eight units between them
+    (Factor(name='fc2', axis=1, third=None), 0)
+    ```
+    """
 
     name: str
     axis: int
@@ -78,7 +85,14 @@ def is_matrix(shape: tuple[int, ...]) -> bool:
 
 
 def pairs(shapes: Shapes) -> list[Pair]:
-    """The pairs of matrices, each array in one at most (fused ones in several)."""
+    """The pairs of matrices, each array in one at most (fused ones in several).
+
+    ```pycon
+    >>> shapes = {"key": (4, 2, 3), "query": (4, 2, 3), "bias": (4, 2)}
+    >>> [pair.name for pair in pairs(shapes)]
+    ['query @ key']
+    ```
+    """
     matrices = {name: shape for name, shape in shapes.items() if is_matrix(shape)}
     found: list[Pair] = []
     used: set[str] = set()
@@ -151,7 +165,17 @@ def _fits(shapes: Shapes, pair: Pair) -> bool:
 
 def product(weights: Mapping[str, np.ndarray], pair: Pair) -> np.ndarray:
     """The product in every layer, `(depth, rows, columns)`, of 64 rows and columns at
-    most, drawn at random but always the same."""
+    most, drawn at random but always the same.
+
+    ```pycon
+    >>> draws = np.random.default_rng(0).normal(size=(2, 4, 5, 5))
+    >>> weights = dict(zip(("inner", "outer"), draws))
+    >>> turned = {"inner": draws[0][:, ::-1], "outer": draws[1][..., ::-1]}
+    >>> (pair,) = pairs({"inner": (4, 5, 5), "outer": (4, 5, 5)})
+    >>> np.allclose(product(weights, pair), product(turned, pair))
+    True
+    ```
+    """
     outer = _rows(weights, pair.outer)
     return outer @ np.swapaxes(_rows(weights, pair.inner), 1, 2)
 

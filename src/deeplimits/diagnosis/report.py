@@ -33,7 +33,15 @@ _BLIND = "Weights alone are read, no data; what the tool cannot tell is on its p
 
 
 def table(parameters: Sequence[Parameter]) -> str:
-    """Noise and trend at every depth, exponents over depths, and the verdicts."""
+    """Noise and trend at every depth, exponents over depths, and the verdicts.
+
+    ```pycon
+    >>> from deeplimits.diagnosis import diagnose
+    >>> weights = {"weight": np.random.default_rng(0).standard_normal((64, 10, 10))}
+    >>> "The network: rough: SDE" in table(diagnose([weights]))
+    True
+    ```
+    """
     names = max([_NARROWEST, *(len(parameter.name) for parameter in parameters)])
     lines = [f"{'parameter':{names}} {_COLUMNS}"]
     for parameter in parameters:
@@ -115,7 +123,14 @@ def _plain(value: Any) -> Any:
 
 
 def figure(networks: Sequence[Any]) -> Figure:
-    """Norms, increments and spectra across depth: a row a parameter, the first six."""
+    """Norms, increments and spectra across depth: a row a parameter, the first six.
+
+    ```pycon
+    >>> weights = {"weight": np.random.default_rng(0).standard_normal((16, 4))}
+    >>> [ax.get_xlabel() for ax in figure([weights]).axes]
+    ['depth-time $k/L$', 'lag $m$ in layers', 'cycles over the depth']
+    ```
+    """
     plots.use_style()
     arrays = [of(network) for network in networks]
     names = list(arrays[0])[:_MOST_ROWS]
@@ -151,7 +166,14 @@ def save_figure(networks: Sequence[Any], path: Path) -> None:
 
 
 def profile(ax: Axes, rows: Sequence[np.ndarray]) -> Axes:
-    """The norm of every layer against depth-time."""
+    """The norm of every layer against depth-time.
+
+    ```pycon
+    >>> ax = profile(Figure().subplots(), [np.array([[3.0, 4.0], [6.0, 8.0]])])
+    >>> ax.lines[0].get_xdata().tolist(), ax.lines[0].get_ydata().tolist()
+    ([0.0, 0.5], [5.0, 10.0])
+    ```
+    """
     for weights, style in _styled(rows):
         s = np.arange(len(weights)) / len(weights)
         ax.plot(s, np.linalg.norm(weights, axis=1), **style)
@@ -160,7 +182,15 @@ def profile(ax: Axes, rows: Sequence[np.ndarray]) -> Axes:
 
 
 def increments(ax: Axes, rows: Sequence[np.ndarray]) -> Axes:
-    r"""$V(m)$ against $m$, with the slopes of noise (1) and of smooth weights (4)."""
+    r"""$V(m)$ against $m$, with the slopes of noise (1) and of smooth weights (4).
+
+    ```pycon
+    >>> ax = increments(Figure().subplots(), [np.arange(16.0)[:, None]])
+    >>> values = ax.lines[0].get_ydata()
+    >>> (values / values[0]).round(3).tolist()  # of a smooth path: m⁴
+    [1.0, 16.0, 256.0]
+    ```
+    """
     for weights, style in _styled(rows):
         lags = 2 ** np.arange(max(1, int(np.log2(len(weights) / 4)) + 1))
         values = variogram(weights, [m for m in lags.tolist() if 2 * m <= len(weights)])
@@ -176,7 +206,15 @@ def increments(ax: Axes, rows: Sequence[np.ndarray]) -> Axes:
 
 
 def spectra(ax: Axes, rows: Sequence[np.ndarray]) -> Axes:
-    """The power of every frequency along depth: flat for white noise."""
+    """The power of every frequency along depth: flat for white noise.
+
+    ```pycon
+    >>> waves = np.cos(2 * np.pi * 5 * np.arange(64) / 64)[:, None]
+    >>> (line,) = spectra(Figure().subplots(), [waves]).lines
+    >>> int(line.get_xdata()[line.get_ydata().argmax()])
+    5
+    ```
+    """
     for weights, style in _styled(rows):
         window = np.hanning(len(weights) + 1)[:-1, None]
         power = np.abs(np.fft.rfft(window * (weights - weights.mean(0)), axis=0)) ** 2

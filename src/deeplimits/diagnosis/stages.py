@@ -29,7 +29,14 @@ _WRAPPERS = re.compile(r"^module\.|(?:_orig_mod|_fsdp_wrapped_module)\.")
 
 class Stage(NamedTuple):
     """Layers of one kind: for each parameter, by its name with `#` for the number, the
-    names of its layers. `numbers` are those of the blocks."""
+    names of its layers. `numbers` are those of the blocks.
+
+    ```pycon
+    >>> ([stage], left) = arrange({"a.10.w": (2,), "a.9.w": (2,), "head": (5,)})
+    >>> stage.parameters, stage.numbers, left
+    ({'a.#.w': ['a.9.w', 'a.10.w']}, [9, 10], ['head'])
+    ```
+    """
 
     name: str
     parameters: dict[str, list[str]]
@@ -65,7 +72,14 @@ def arrange(
 
 
 def chosen(names: Iterable[str], pattern: str) -> list[str]:
-    """The names that a pattern without `#` chooses."""
+    """The names that a pattern without `#` chooses.
+
+    ```pycon
+    >>> names = ["encoder.fc", "encoder.fc.bias", "encoder.fc2", "decoder.fc"]
+    >>> chosen(names, "encoder.fc")
+    ['encoder.fc', 'encoder.fc.bias']
+    ```
+    """
     expression = re.compile(_expression(pattern), re.DOTALL)
     return [name for name in names if expression.fullmatch(name)]
 

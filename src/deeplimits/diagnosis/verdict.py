@@ -64,7 +64,16 @@ class Parameter(NamedTuple):
     """One parameter over all networks: exponents in depth, a verdict and its reason.
 
     `limits` has what the factors 1/L and 1/sqrt(L) would lead to, `votes` whether the
-    network's verdict asks it, `moves` its weight there.
+    network's verdict asks it; the square of `moves` is its weight there.
+
+    ```pycon
+    >>> rows = np.random.default_rng(0).standard_normal((64, 10, 10))
+    >>> (found,) = diagnose([{"weight": rows}])
+    >>> found.verdict, found.limits["1/sqrt(L)"], found.votes
+    ('rough: SDE', 'rough: SDE', True)
+    >>> round(found.moves**2)  # ten rows, of entries with mean square 1
+    10
+    ```
     """
 
     name: str
@@ -87,6 +96,13 @@ def diagnose(networks: Sequence[Any], *, beta: float | None = None) -> list[Para
     whose layers alternate is given as two. Raises `ValueError` for what `of` refuses,
     for NaN and infinity, for networks with other parameters or other shapes of a layer,
     and for a `beta` that is not finite.
+
+    ```pycon
+    >>> s = np.arange(64).reshape(-1, 1, 1) / 64
+    >>> (found,) = diagnose([{"weight": np.cos(s * np.arange(25.0).reshape(5, 5) / 4)}])
+    >>> found.verdict
+    'smooth: neural ODE'
+    ```
     """
     if isinstance(networks, Mapping | ResNet):
         raise ValueError("diagnose takes a list of networks: write [weights] for one.")
@@ -185,7 +201,7 @@ def _limits(
 
 
 def _moves(array: np.ndarray) -> float:
-    """The mean over layers of the squared Frobenius norm over the fan-in."""
+    """The root of the mean over layers of the squared Frobenius norm by the fan-in."""
     size = max(float(array.max()), -float(array.min())) or 1.0
     total = sum(float(np.sum((np.asarray(z, float) / size) ** 2)) for z in array)
     fan_in = array[0].size / array.shape[1]

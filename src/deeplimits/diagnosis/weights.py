@@ -25,6 +25,13 @@ class Weights(Mapping):  # of str to np.ndarray; said so, it would be read to be
     that follow each other and have the same parameters, all of them of the same depth.
     `notes` says, a line each, what was left out and how names were understood. Both
     ways of reading raise `ValueError` for NaN, infinity and damaged bytes.
+
+    ```pycon
+    >>> ones = Stored((2,), np.dtype(float), lambda: np.ones(2), "float64")
+    >>> weights = Weights({"bias": (ones, ones, ones)}, source="a model")
+    >>> weights.shapes, weights["bias"].sum().item(), weights.stages
+    ({'bias': (3, 2)}, 6.0, {'': ('bias',)})
+    ```
     """
 
     def __init__(

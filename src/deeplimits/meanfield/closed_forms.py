@@ -41,7 +41,14 @@ SERIES: dict[Callable[..., Array], tuple[float, ...]] = {
 
 
 def divided(function: Callable[..., Array], z: Array) -> Array:
-    """`function(z)/z` for a function of `SERIES`, with its slope, also near zero."""
+    """`function(z)/z` for a function of `SERIES`, with its slope, also near zero.
+
+    ```pycon
+    >>> z = jnp.array([0.0, 1.0])
+    >>> [round(float(q), 4) for q in divided(jnp.expm1, z)]  # 1 and e - 1
+    [1.0, 1.7183]
+    ```
+    """
     small = jnp.abs(z) < jnp.finfo(z.dtype).eps ** (1 / 6)
     safe, near = jnp.where(small, 1, z), jnp.where(small, z, 0)
     series = jnp.zeros_like(z)
@@ -77,6 +84,12 @@ def characteristic(
       size, for $w \to 0$, and for $|wt|$ up to 80 (float32) or 700 (float64).
 
     Raises `ValueError` for another activation. Source: `herty2022meanfield`.
+
+    ```pycon
+    >>> end = characteristic(jnp.ones(()), 1.0, 1.0, 0.0, activation="identity")
+    >>> round(float(end), 3)  # e
+    2.718
+    ```
     """
     require_known("activation with a closed form", activation, FLOWS)
     start = as_floats("x", x)
@@ -112,7 +125,15 @@ def transported_cdf(
     activation: str = "tanh",
 ) -> Callable[[Any], Any]:
     r"""The distribution function at time $t$ of what starts with `cdf`:
-    $F_t = F_0 \circ X_{-t}$, exact at every point."""
+    $F_t = F_0 \circ X_{-t}$, exact at every point.
+
+    ```pycon
+    >>> time = jnp.log(2.0)
+    >>> moved = transported_cdf(lambda x: x, time, 1.0, 0.0, activation="identity")
+    >>> round(float(moved(jnp.array(0.5))), 4)  # the unit interval has become [0, 2]
+    0.25
+    ```
+    """
 
     def moved(x):
         return cdf(characteristic(x, -t, weight, bias, activation=activation))
@@ -239,7 +260,15 @@ def moment_trajectory(
     steps: int = 100,
 ) -> Float[Array, "times orders"]:
     """The solution of the equations of the moments at equal times, by the classical
-    Runge–Kutta scheme of order four; `policy_bias` is added to the bias."""
+    Runge–Kutta scheme of order four; `policy_bias` is added to the bias.
+
+    ```pycon
+    >>> start = jnp.array([1.0, 0.0, 1.0])
+    >>> moments = moment_trajectory(start, 0.0, noise=Noise(1.0), steps=2)
+    >>> [round(m, 3) for m in moments[:, 2].tolist()]  # of a Brownian path: like t
+    [1.0, 1.5, 2.0]
+    ```
+    """
     m = _moments(moments)
     require_whole(steps=steps)
     require_within("[0, inf)", duration=duration)
@@ -261,6 +290,13 @@ def network_moments(
 
     The variance is $(1 + hw)^{2k}$ times that of the start, for all three; but "energy"
     is not conserved: $m_2 \leftarrow m_2 + h^2 w^2 (m_2^2/m_1^2 - m_2)$ if $m_0 = 1$.
+
+    ```pycon
+    >>> start = jnp.array([1.0, 1.0, 2.0])
+    >>> moments = network_moments(start, 1.0, policy="energy", depth=2)
+    >>> float(moments[1, 2].round(4))  # 2 + (4 - 2)/4: not conserved
+    2.5
+    ```
     """
     m = _moments(moments)
     require_whole(depth=depth)

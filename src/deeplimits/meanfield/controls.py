@@ -159,6 +159,14 @@ def growth_bounds(weight: Given, *, activation: str = "tanh") -> tuple[float, fl
     $\sigma$. Two particles under one control are apart, at time $t$, by $e^{mt}$ to
     $e^{Mt}$ times their distance at the start, and so are two laws, in any
     $W_p$. `weight` is $w$, $(d, d)$ with $d \le 12$.
+
+    ```pycon
+    >>> rotation = [[0.0, 1.0], [-1.0, 0.0]]
+    >>> growth_bounds(rotation)  # tanh turns a rotation into stretching
+    (-0.5, 0.5)
+    >>> max(map(abs, growth_bounds(rotation, activation="identity")))
+    0.0
+    ```
     """
     w = as_doubles("weight", weight, shape=(None, None))
     require_known("activation", activation, SLOPES)

@@ -40,14 +40,28 @@ SCHEMES = {"implicit": 1.0, "crank-nicolson": 0.5}  # the weight of the later ti
 
 
 def bernoulli(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    r"""$B(z) = z/(e^z - 1)$, with $B(-z) = e^z B(z)$, for $z$ of any size."""
+    r"""$B(z) = z/(e^z - 1)$, with $B(-z) = e^z B(z)$, for $z$ of any size.
+
+    ```pycon
+    >>> z = jnp.log(jnp.array([2.0, 0.5]))
+    >>> (bernoulli(z) / jnp.log(2.0)).round(3).tolist()  # z/(2 - 1), -z/(1/2 - 1)
+    [1.0, 2.0]
+    ```
+    """
     # by the larger of B(z) and B(-z), so that nothing overflows
     return jnp.exp(-jnp.maximum(z, 0)) / divided(jnp.expm1, -jnp.abs(z))
 
 
 class Generator(NamedTuple):
     r"""The matrix $A$ of $\dot p = A p$ for the masses $p_i$ in the cells: its entries
-    below, on and above the diagonal. Columns sum to 0."""
+    below, on and above the diagonal. Columns sum to 0.
+
+    ```pycon
+    >>> A = generator(jnp.arange(4.0), 0.0, 0.0, Noise(1.0))  # diffusion alone
+    >>> (A @ jnp.array([1.0, 0.0, 0.0])).tolist()
+    [-0.5, 0.5, 0.0]
+    ```
+    """
 
     lower: Float[Array, " cells"]  # the first is 0
     diagonal: Float[Array, " cells"]
@@ -83,6 +97,12 @@ def generator(
 
     Raises `ValueError` for edges that do not increase, and for edges under 0 unless the
     noise is constant.
+
+    ```pycon
+    >>> A = generator(jnp.arange(4.0), 0.0, 0.0, Noise(1.0))
+    >>> A.diagonal.tolist(), (A @ jnp.ones(3)).tolist()  # constants are steady
+    ([-0.5, -1.0, -0.5], [0.0, 0.0, 0.0])
+    ```
     """
     edges = _line(edges, noise)
     named_activation(activation)
@@ -140,6 +160,13 @@ def slowest_rates(
 
     They are those of the equation in a box: a continuum shows as eigenvalues that come
     close to it like the square of one over the size of the box.
+
+    ```pycon
+    >>> edges, noise = jnp.linspace(-6, 6, 121), Noise(2**0.5)
+    >>> rates = slowest_rates(edges, -1.0, 0.0, noise, activation="identity")
+    >>> rates[:3].round(1).tolist()  # of Ornstein and Uhlenbeck
+    [1.0, 2.0, 3.0]
+    ```
     """
     require_whole(count=count)
     bands = generator(edges, weight, bias, noise, activation=activation)
@@ -285,7 +312,15 @@ def relative_entropy(
     edges: Any,
 ) -> Float[Array, ""]:
     r"""$H(p \mid q) = \int p \log(p/q)$ of two densities by their averages in cells:
-    infinite where $q$ vanishes and $p$ does not."""
+    infinite where $q$ vanishes and $p$ does not.
+
+    ```pycon
+    >>> edges = jnp.array([0.0, 0.5, 1.0])
+    >>> entropy = relative_entropy(jnp.array([2.0, 0.0]), jnp.array([1.0, 1.0]), edges)
+    >>> round(float(entropy), 4)  # log 2
+    0.6931
+    ```
+    """
     return _entropy(*_pair(density, other, edges))
 
 

@@ -171,7 +171,15 @@ def diffuse(
 
 
 class Sensitivity(NamedTuple):
-    """Where particles on the line are, and its derivatives."""
+    """Where particles on the line are, and its derivatives.
+
+    ```pycon
+    >>> from deeplimits.meanfield.controls import line_control
+    >>> at = sensitivities(jnp.ones(1), line_control(0.5, 0.1), steps=4)
+    >>> round(float(at.to_start[0] - 0.5 * at.to_bias[0]), 4)  # J = 1 + w v
+    1.0
+    ```
+    """
 
     state: Float[Array, " n"]
     to_start: Float[Array, " n"]
@@ -212,6 +220,14 @@ def sensitivities(
 
     They are the derivatives of `flow` itself. While $w$ is constant $J = 1 + w v$, in
     the layers as in the limit; no formula here divides by $w$.
+
+    ```pycon
+    >>> from deeplimits.meanfield.controls import line_control
+    >>> control = line_control(1.0, 0.0, activation="identity")
+    >>> at = sensitivities(jnp.ones(1), control, steps=4)
+    >>> float(at.state[0]), float(at.to_start[0]), float(at.to_bias[0])  # 1.25⁴
+    (2.44140625, 2.44140625, 1.44140625)
+    ```
     """
     x = as_floats("x", x, shape=(None,))
     (x,), control, h = _states(x[None], control, duration, steps)

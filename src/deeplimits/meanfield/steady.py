@@ -83,7 +83,15 @@ def log_ratio(
     r"""$\log g_\infty(r) - \log g_\infty(l)$, also where $g_\infty$ has infinite mass:
     in closed form for constant noise with the activations of `mean_activation`, and for
     the identity with every noise; else by Gauss–Legendre quadrature. Points are
-    positive unless the noise is constant."""
+    positive unless the noise is constant.
+
+    ```pycon
+    >>> left, right, weight = jnp.array(0.0), jnp.array(2.0), jnp.array(-1.0)
+    >>> found = log_ratio(left, right, weight, left, Noise(1.0), "identity")
+    >>> round(float(found), 4)  # of exp(-x²)
+    -4.0
+    ```
+    """
     width, w, b = right - left, weight, bias
     if noise.kind == "constant":
         mean = mean_activation(w * left + b, w * right + b, activation)

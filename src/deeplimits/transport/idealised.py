@@ -91,6 +91,14 @@ def ordered_lines(
     approached by flows and attained by none. Points at one place keep together. Raises
     `ValueError` as `straight_lines` does, and for points that are not on the line. On
     the host (SciPy): not inside `jax.jit`.
+
+    ```pycon
+    >>> x, y = jnp.array([[0.0], [1.0]]), jnp.array([[1.0], [0.0]])
+    >>> ordered = ordered_lines(x, y, decay=0.25)
+    >>> free = straight_lines(x, y, decay=0.25)
+    >>> ordered.ends.ravel().round(2).tolist(), bool(ordered.value > free.value)
+    ([0.5, 0.5], True)
+    ```
     """
     x, y, w = _data(inputs, labels, weights)
     require_shape("inputs", x, (None, 1))

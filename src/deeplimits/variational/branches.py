@@ -22,6 +22,16 @@ def refined(problem: Problem, parameters: Parameters, depth: int) -> Parameters:
 
     The interpolant is linear between the nodes $i/n$ and, for a network, constant after
     the last. Its values at $i/m$ are taken: $i < m$ for a network, $i \le m$ else.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.ones((1, 1)), jnp.ones(1), alpha=0.1)
+    >>> from deeplimits.residual import OneLayer
+    >>> block = OneLayer(jnp.zeros((2, 1, 1)), jnp.array([[0.0], [1.0]]))
+    >>> ramp = Parameters(block, one_layer(2, 1).readout)
+    >>> refined(problem, ramp, 4).block.bias.ravel().tolist()  # constant after the last
+    [0.0, 0.5, 1.0, 1.0]
+    ```
     """
     require_whole(2, depth=depth)
     last, steps = parameters.nodes - 1, problem.steps(parameters)

@@ -193,7 +193,15 @@ def _conjugate_gradients(
 def unsolved(
     norm: float, tolerance: float, dtype: Any, exhausted: bool
 ) -> tuple[str, ...]:
-    """No flag, or what keeps the gradient above the tolerance; of NaN, too."""
+    """No flag, or what keeps the gradient above the tolerance; of NaN, too.
+
+    ```pycon
+    >>> unsolved(1e-9, 1e-8, np.float64, exhausted=False)
+    ()
+    >>> unsolved(float("nan"), 1e-8, np.float32, exhausted=False)
+    ('residual above tolerance', 'float32')
+    ```
+    """
     if norm <= tolerance:
         return ()
     reason = "float32" if np.dtype(dtype) == np.float32 else "no descent"

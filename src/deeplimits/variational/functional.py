@@ -85,6 +85,13 @@ class Problem(eqx.Module):
     Raises `ValueError` for data that are not finite or do not fit, for labels other
     than $\pm 1$ with `tanh_square`, and for an $\alpha$ or a $\tau$ that is not
     positive: $E_n$ would not be coercive.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=0.1)
+    >>> float(problem.energy(one_layer(8, 2)))  # z = 0 for both: |0 - 1|² + |0 + 1|²
+    2.0
+    ```
     """
 
     inputs: Float[Array, "examples width"]

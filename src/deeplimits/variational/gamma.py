@@ -40,6 +40,12 @@ def layered(periods: int, pieces: int) -> Float[np.ndarray, " N"]:
 
     Its harmonic mean is $\sqrt3$, whatever $n$, up to an error exponentially small in
     $m$. Raises `ValueError` for counts that are no positive whole numbers.
+
+    ```pycon
+    >>> stiffness = layered(periods=3, pieces=20)
+    >>> round(1 / np.mean(1 / stiffness).item(), 6), round(stiffness.mean().item(), 6)
+    (1.732051, 2.0)
+    ```
     """
     require_whole(periods=periods, pieces=pieces)
     middle = (np.arange(periods * pieces) + 0.5) / pieces
@@ -54,6 +60,13 @@ def string_energy(
 
     Raises `ValueError` for a stiffness that is not positive, and for another number of
     values than $N + 1$.
+
+    ```pycon
+    >>> string_energy([0.0, 0.5, 1.0], [1.0, 3.0])  # straight: the mean of both
+    2.0
+    >>> string_energy([0.0, 0.75, 1.0], [1.0, 3.0])  # at rest: their harmonic mean
+    1.5
+    ```
     """
     a = _stiffness(stiffness)
     steps = np.diff(_finite("u", u, (len(a) + 1,)))
@@ -70,6 +83,11 @@ def string_at_rest(
     for the `load` $f$: springs in series. Without a load its energy is the harmonic
     mean of the $a_i$ times the square of `end`. Raises `ValueError` for a stiffness
     that is not positive, and for numbers that are not finite.
+
+    ```pycon
+    >>> string_at_rest([1.0, 3.0]).tolist()  # the soft one stretches more
+    [0.0, 0.75, 1.0]
+    ```
     """
     a = _stiffness(stiffness)
     require_within("(-inf, inf)", end=end, load=load)
@@ -101,6 +119,13 @@ def depth_penalty(
 
     Raises `ValueError` for weights that are not finite, for $\tau < 0$ and for an
     unknown kind. Source: `thorpe2023`, for the squares.
+
+    ```pycon
+    >>> ramp = np.arange(100) / 100
+    >>> kinds = ("squares", "no factor", "variation")
+    >>> [round(depth_penalty(ramp, kind=kind), 4) for kind in kinds]  # to 1, 0, 1
+    [0.99, 0.0099, 0.99]
+    ```
     """
     require_known("kind", kind, PENALTIES)
     require_within("[0, inf)", tau=tau)
@@ -120,6 +145,11 @@ def relaxed_start(value: float, tau: float) -> float:
     $\lvert g \rvert \le 1/(2\tau)$, and $\lvert g \rvert - 1/(4\tau)$ beyond.
 
     Raises `ValueError` for a `value` that is not finite, and unless $\tau > 0$.
+
+    ```pycon
+    >>> relaxed_start(0.5, tau=1.0), relaxed_start(2.0, tau=1.0)  # not 4
+    (0.25, 1.75)
+    ```
     """
     require_within("(-inf, inf)", value=value)
     require_within("(0, inf)", tau=tau)
@@ -135,6 +165,11 @@ def scalar_network(weights: Float[np.ndarray, " n"]) -> float:
     $h_{k+1} = h_k + g_k h_k/n$ from $h_0 = 1$, whose limit is $\exp \int_0^1 g$.
 
     Raises `ValueError` for weights that are not finite.
+
+    ```pycon
+    >>> round(scalar_network(np.ones(2)), 4), round(scalar_network(np.ones(10**4)), 3)
+    (2.25, 2.718)
+    ```
     """
     g = _finite("weights", weights)
     return float(np.prod(1 + g / len(g)))
@@ -152,6 +187,11 @@ def scalar_energy(
 
     Raises `ValueError` for weights that are not finite, unless $0 < y \le 2$ (where
     the minimiser of the limit is unique), and unless $\alpha$ and $\tau$ are positive.
+
+    ```pycon
+    >>> scalar_energy(np.zeros(4)), scalar_energy(np.ones(2), target=2.0, alpha=0.1)
+    (1.0, 0.1625)
+    ```
     """
     _require_training(target, alpha, tau)
     loss = (scalar_network(weights) - target) ** 2
@@ -170,6 +210,13 @@ def scalar_minimiser(
 
     Raises `ValueError` for a `depth` under 2 and as `scalar_energy`, and
     `RuntimeError` where Newton's method has not settled.
+
+    ```pycon
+    >>> best = scalar_minimiser(20)
+    >>> _, limit = scalar_limit()
+    >>> 0 < scalar_energy(best) - limit < 1 / 20 < scalar_energy(1.1 * best)
+    True
+    ```
     """
     require_whole(2, depth=depth)
     _require_training(target, alpha, tau)
@@ -204,6 +251,12 @@ def scalar_limit(
        \kappa = \frac1\tau + \frac13. $$
 
     Raises `ValueError` as `scalar_energy`.
+
+    ```pycon
+    >>> mean, value = scalar_limit(alpha=1e-6)
+    >>> round(np.exp(mean).item(), 4), round(value / 1e-6, 4)  # (3/4) log² 2
+    (2.0, 0.3603)
+    ```
     """
     _require_training(target, alpha, tau)
     weight = alpha / (1 / tau + 1 / 3)
@@ -227,6 +280,12 @@ def scalar_profile(
        \int_0^1 \dot g^2 + \tau g(0)^2 = \frac{m^2}\kappa. $$
 
     Raises `ValueError` for numbers that are not finite, and unless $\tau > 0$.
+
+    ```pycon
+    >>> profile = scalar_profile(np.array([0.0, 0.5, 1.0]), mean=4.0)
+    >>> profile.tolist(), float(profile @ [1, 4, 1] / 6)  # Simpson's rule is exact
+    ([3.0, 4.125, 4.5], 4.0)
+    ```
     """
     require_within("(-inf, inf)", mean=mean)
     require_within("(0, inf)", tau=tau)
@@ -242,6 +301,12 @@ def lattice_energy(u: Float[np.ndarray, " sites"], *, spacing: float) -> float:
     Modica and Mortola on a lattice whose `spacing` is $r$ widths of the interface.
 
     Raises `ValueError` for values that are not finite, and unless $r > 0$.
+
+    ```pycon
+    >>> u = np.tanh(0.1 * np.arange(-200, 201))
+    >>> round(lattice_energy(u, spacing=0.1), 2)  # 8/3 on the line
+    2.67
+    ```
     """
     require_within("(0, inf)", spacing=spacing)
     u = _finite("u", u)
@@ -252,7 +317,13 @@ def lattice_energy(u: Float[np.ndarray, " sites"], *, spacing: float) -> float:
 def lattice_force(
     u: Float[np.ndarray, " sites"], *, spacing: float
 ) -> Float[np.ndarray, " sites"]:
-    r"""Minus the gradient of `lattice_energy`, with the same errors."""
+    r"""Minus the gradient of `lattice_energy`, with the same errors.
+
+    ```pycon
+    >>> lattice_force(np.array([-1.0, 1.0, 1.0]), spacing=0.5).tolist()
+    [8.0, -8.0, 0.0]
+    ```
+    """
     require_within("(0, inf)", spacing=spacing)
     u = _finite("u", u)
     steps = np.diff(u)
@@ -269,6 +340,14 @@ def lattice_interface(
     or on a "site". Newton's method on one half. Raises `ValueError` unless
     $0.01 \le r \le 10$ and for another centre, and `RuntimeError` where Newton's method
     has not settled.
+
+    ```pycon
+    >>> u = lattice_interface(0.5)
+    >>> bool(np.all(np.diff(u) >= 0)), float(abs(u + u[::-1]).max())
+    (True, 0.0)
+    >>> float(abs(lattice_force(u, spacing=0.5)).max()) < 1e-6
+    True
+    ```
     """
     require_within("[0.01, 10]", spacing=spacing)
     require_known("centre", centre, CENTRES)

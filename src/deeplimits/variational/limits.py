@@ -56,6 +56,13 @@ def limit_energy(problem: Problem, parameters: Parameters) -> Float[Array, ""]:
     The penalty is exact; the flow is solved by four steps of the fourth order between
     two nodes. Raises `ValueError` for another scheme than "euler" and for a penalty
     whose limit is not that of $R_n$.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=0.1)
+    >>> float(limit_energy(problem, one_layer(8, 2)))  # nothing moves there either
+    2.0
+    ```
     """
     _need_network(problem)
     _need_slopes(problem)
@@ -320,6 +327,12 @@ def extrapolated(depths: ArrayLike, values: ArrayLike) -> float:
     r"""The limit of values $a + b/n + c/n^2$ from the last three depths.
 
     Raises `ValueError` for fewer than three depths.
+
+    ```pycon
+    >>> depths = np.array([8.0, 16.0, 32.0])
+    >>> round(extrapolated(depths, 3 + 2 / depths - 5 / depths**2), 6)
+    3.0
+    ```
     """
     n = as_doubles("depths", depths, shape=(None,))
     limits = as_doubles("values", values, shape=n.shape)

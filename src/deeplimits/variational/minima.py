@@ -25,6 +25,14 @@ class Minimum:
     "trivial" where the reading vanishes, $W = 0$, so that all outputs are one; "not
     coercive" without $\\tau$; "not a minimum" where Newton's method met a direction of
     negative curvature.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=10.0)
+    >>> found = minimise(problem, one_layer(4, 2), tolerance=1e-3)
+    >>> found.solved, round(found.value, 2)  # of 2(1 - w)² + 20 w², nearly: 20/11
+    (True, 1.82)
+    ```
     """
 
     value: float
@@ -70,6 +78,13 @@ def minimise(
     hides the decrease of $E_n$, five steps of `newton` follow if `polish`; the
     iterations are those of L-BFGS. Raises `ValueError` for a start that is not finite
     or under depth 2; what could not be done is a flag.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=0.1)
+    >>> minimise(problem, one_layer(4, 2), tolerance=1e-3).value < 2.0
+    True
+    ```
     """
     require_within("(0, inf)", tolerance=tolerance)
     require_whole(memory=memory, max_iterations=max_iterations)

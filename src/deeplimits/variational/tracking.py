@@ -49,7 +49,13 @@ class Envelope(NamedTuple):
 
 def velocity_cost(u: ArrayLike) -> Float[np.ndarray, "..."]:
     r"""$c(u) = \operatorname{artanh}^2 |u|^{1/3}$, the least $\theta^2$ with
-    $\tanh^3 \theta = u$. Raises `ValueError` unless $|u| < 1$."""
+    $\tanh^3 \theta = u$. Raises `ValueError` unless $|u| < 1$.
+
+    ```pycon
+    >>> round(velocity_cost(np.tanh(0.7) ** 3).item(), 6)  # 0.7²
+    0.49
+    ```
+    """
     u = as_doubles("u", u)
     if not np.all(np.abs(u) < 1):
         raise ValueError(f"u must lie in (-1, 1): got up to {np.abs(u).max():g}.")
@@ -213,7 +219,17 @@ class Tracking:
 
 class Found(NamedTuple):
     """Layers, their value, the $L^2$ norm of the gradient, and words where it is not
-    small."""
+    small.
+
+    ```pycon
+    >>> problem = Tracking(speed=0.2, decay=0.05)
+    >>> found = problem.descend(constant(problem, 16, 0.8))
+    >>> found.value < problem.value(constant(problem, 16, 0.8)), found.flags
+    (True, ())
+    >>> found.value > problem.infimum
+    True
+    ```
+    """
 
     theta: Float[np.ndarray, " n"]
     value: float
@@ -241,7 +257,16 @@ def switching(
 ) -> Float[np.ndarray, " depth"]:
     r"""Layers that switch between $0$ and $\theta_*$ in so many `periods` up to $\tau$,
     each of which starts and ends with half of its on-phase; their share is $u_0/u_*$,
-    to whole layers."""
+    to whole layers.
+
+    ```pycon
+    >>> problem = Tracking(speed=0.2, decay=0.005)
+    >>> theta = switching(problem, 1000, periods=4)
+    >>> share = np.mean(theta > 0) / problem.stop
+    >>> abs(share - 0.2 / envelope().velocity).item() < 0.01, phases(theta)
+    (True, 5)
+    ```
+    """
     require_whole(depth=depth, periods=periods)
     velocity, control, _ = envelope()
     t = (np.arange(depth) + 0.5) / depth
@@ -252,7 +277,17 @@ def switching(
 
 def periodic_excess(problem: Tracking, periods: int) -> float:
     r"""What `switching` costs above the infimum in the limit of depth,
-    $\tau^3 u_0^2 (1 - u_0/u_*)^2 / (12 N^2)$ for $N$ periods."""
+    $\tau^3 u_0^2 (1 - u_0/u_*)^2 / (12 N^2)$ for $N$ periods.
+
+    ```pycon
+    >>> problem = Tracking(speed=0.2, decay=0.005)
+    >>> round(periodic_excess(problem, 2) / periodic_excess(problem, 4), 6)
+    4.0
+    >>> excess = problem.value(switching(problem, 4000, 2)) - problem.infimum
+    >>> round(excess / periodic_excess(problem, 2), 1)
+    1.0
+    ```
+    """
     require_whole(periods=periods)
     swing = problem.speed * (1 - problem.speed / envelope().velocity)
     return problem.stop**3 * swing**2 / (12 * periods**2)
@@ -289,6 +324,13 @@ def programmed(
     $m$ is `levels`; the path lives on a grid of spacing $u_*/(nm)$ and stays within
     `reach` times $u_*/n$ of $x_*$. `variation` adds that factor times
     $\sum_i |\theta_i - \theta_{i-1}|$. The residual is not computed, NaN.
+
+    ```pycon
+    >>> problem = Tracking(speed=0.2, decay=0.05)
+    >>> best = programmed(problem, 8)
+    >>> problem.infimum < best.value < problem.value(switching(problem, 8, 1))
+    True
+    ```
     """
     problem._require_plain()
     require_whole(depth=depth, levels=levels)

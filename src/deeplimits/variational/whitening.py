@@ -91,7 +91,17 @@ def colour(
 
 
 def whitened(problem: Problem, parameters: Parameters) -> Float[Array, " size"]:
-    r"""The whitened increments of all parts, and the reading as it is: one vector."""
+    r"""The whitened increments of all parts, and the reading as it is: one vector.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.ones((1, 1)), jnp.ones(1), alpha=0.1)
+    >>> ones = jax.tree.map(jnp.ones_like, one_layer(4, 1))
+    >>> flat = whitened(problem, ones)  # a constant has no increments but its first
+    >>> float(flat @ flat), float(problem.roughness(ones).sum())
+    (4.0, 4.0)
+    ```
+    """
     flat = whiten(problem, parameters, layout_of(problem, parameters, "whitened"))
     return jnp.asarray(flat)
 
@@ -99,7 +109,17 @@ def whitened(problem: Problem, parameters: Parameters) -> Float[Array, " size"]:
 def coloured(
     problem: Problem, flat: Float[Array, " size"], like: Parameters
 ) -> Parameters:
-    """The parameters, shaped `like` those, whose `whitened` vector this is."""
+    """The parameters, shaped `like` those, whose `whitened` vector this is.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.ones((1, 1)), jnp.ones(1), alpha=0.1)
+    >>> like = one_layer(4, 1)
+    >>> flat = jnp.arange(10.0)
+    >>> float(abs(whitened(problem, coloured(problem, flat, like)) - flat).max()) < 1e-5
+    True
+    ```
+    """
     layout = layout_of(problem, like, "whitened")
     size = sum(math.prod(shape) for shape in layout.shapes)
     flat = as_floats("flat", flat, shape=(size,))
