@@ -1,4 +1,4 @@
-"""Four ways to train, on the rings and on two digits, and what the diagnosis says."""
+"""Four ways to train on two digits, and what the diagnosis says of the layers."""
 
 import dataclasses
 
@@ -23,17 +23,15 @@ from ...variational import (
     one_layer,
     refined,
 )
-from .. import registry
 from ..registry import experiment
 from ..runner import Point, Runner
 from ..thorpe2023 import digits
 from ..thorpe2023.budget import require_iterations
-from ..thorpe2023.setting import DIMENSIONS, Planar, arrays, branches
+from ..thorpe2023.setting import DIMENSIONS, arrays
 from . import setting
 
 __all__ = ["BETA", "LIMITS", "WAYS", "DigitsWays", "digits_ways", "says", "trend_size"]
 
-PROBLEMS = ("planar", "digits")
 # Exponent of the factor, by way; and the limit that the sums S and Q of chapter 12
 # stand for, with the answers of the diagnosis, of one depth, that say the same.
 BETA = {"minimum": 1.0, "flow": 1.0, "Adam": 0.0, "random": 0.5}
@@ -56,7 +54,7 @@ class DigitsWays:
     """
 
     depths: tuple[int, ...] = (8, 16, 32, 64, 128)
-    seeds: int = 8
+    seeds: int = 6
     width: int = 4
     train: int = 240
     alpha: float = 0.3
@@ -80,14 +78,9 @@ class DigitsWays:
         entries = self.width * (self.width + 1)
         require_room(400 * self.seeds * entries * max(self.depths))
 
-    def data(self, problem: str, *, key: PRNGKeyArray):
-        """Training images and labels, and those of the test, in float64; the rings have
-        no test."""
-        if problem == "planar":
-            points, labels = map(np.asarray, setting.data())
-            return (points.astype(float), labels[:, 0].astype(float)), None
-        config = digits.Digits(train=self.train)
-        return digits.features(config, self.width, key=key)
+    def data(self, *, key: PRNGKeyArray):
+        """Features and labels of the images that are trained on, in float64."""
+        return digits.features(digits.Digits(train=self.train), self.width, key=key)[0]
 
     def rule(self, way: str, depth: int) -> optax.GradientTransformation:
         """The optimiser of a way at a depth."""
@@ -98,7 +91,7 @@ class DigitsWays:
 
 @experiment(
     "ours/digits-ways",
-    "four ways on the rings and on two digits: sum, noise and diagnosis of the layers",
+    "two digits, trained in four ways: sum, noise and diagnosis of the layers",
     DigitsWays(),
     book={"depths": (8, 16, 32), "seeds": 2, "starts": 4},
     smoke={
@@ -112,17 +105,36 @@ class DigitsWays:
     },
 )
 def digits_ways(config: DigitsWays, run: Runner) -> xr.Dataset:
-    r"""With the factor, of the layers $Z_k$: the `sum` $S$ (for Adam, of what training
-    adds) and the `noise` $Q$ of chapter 12; the `loss` and the share of test images
-    that are told right, `test`; for Adam the `trend` of `trend_size`. What the
-    diagnosis says, as a place in `diagnosis.VERDICTS`: of `one` depth, from the weights
-    alone, and of `all` depths with the factor. Of the first seed, the `layers` as step
-    functions on the finest grid. The minimum is one network, without seeds."""
-    grid = {"problem": PROBLEMS, "way": WAYS, "depth": config.depths}
+    r"""Of each network, which is one way and seed at all depths: with the factor, of
+    the layers $Z_k$, the `sum` $S$ (for Adam, of what training adds) and the `noise`
+    $Q$ of chapter 12; the `loss` and the share of training images that are told
+    `right`; what the diagnosis says, as a place in `diagnosis.VERDICTS`, of `one`
+    depth, from the weights alone, and of `all` depths with the factor. The minimum is
+    one network, without seeds. Of Adam, the `trend` of `trend_size`; of first seeds,
+    the `layers` as step functions on the finest grid."""
+    grid = {"way": WAYS, "depth": config.depths}
     found = run.each("trained", grid, _trained, shared=_lowest)
-    found = found.assign(_diagnosed(found, config))
-    found["layers"] = found["layers"].isel(seed=0)
-    return found.assign_coords(seed=range(config.seeds))
+    found = found.transpose("way", "seed", "depth", "layer", "entry")
+    there = np.argwhere(np.isfinite(found["sum"].values[..., 0]))
+    at, each = tuple(there.T), ("network", "depth")
+    names = ("sum", "noise", "loss", "right")
+    layers = found["layers"].values
+    said = [_said(layers[i, j], WAYS[i], config.depths) for i, j in there]
+    return xr.Dataset(
+        {name: (each, found[name].values[at]) for name in names}
+        | {
+            "one": (each, np.array([one for one, _ in said], "int8")),
+            "all": ("network", np.array([last for _, last in said], "int8")),
+            "trend": (("seed", "depth"), found["trend"].values[WAYS.index("Adam")]),
+            "layers": (("way", "depth", "layer", "entry"), layers[:, 0]),
+        },
+        {
+            "of_way": ("network", [WAYS[i] for i in at[0]]),
+            "way": list(WAYS),
+            "depth": list(config.depths),
+            "seed": range(config.seeds),
+        },
+    )
 
 
 def trend_size(added: np.ndarray, variance: float) -> np.ndarray:
@@ -158,6 +170,8 @@ def _start(way: str, depth: int, finest: int, width: int, *, key: PRNGKeyArray):
     entries = (width * (width + 1),)
     if way == "flow":
         rows = initialisation.tied(depth, entries, key=layer_key)
+    elif way == "random":
+        rows = jr.normal(layer_key, (depth, *entries))
     else:
         rows = initialisation.independent(finest, entries, key=layer_key)
         rows = initialisation.coarsened(rows, finest // depth) / depth**0.5
@@ -166,63 +180,42 @@ def _start(way: str, depth: int, finest: int, width: int, *, key: PRNGKeyArray):
 
 
 def _lowest(config: DigitsWays, point: Point, key: PRNGKeyArray):
-    """The lowest minimum that the starts lead to, at the first depth; of the rings,
-    that of the archived search."""
+    """The lowest minimum that the starts lead to, at the first depth."""
     data_key, start_key = jr.split(key)
+    like = one_layer(config.depths[0], config.width)
     with jax.enable_x64(True):
-        train, _ = config.data("digits", key=data_key)
         found = multi_start(
-            Problem(*map(jnp.asarray, train), alpha=config.alpha),
-            one_layer(config.depths[0], config.width),
+            Problem(*map(jnp.asarray, config.data(key=data_key)), alpha=config.alpha),
+            like,
             starts=config.starts,
             same=1e-5,
             tolerance=1e-4,
             max_iterations=config.iterations,
             key=start_key,
         )
-        planar = Planar("tanh", 0.01)
-        archive = registry.archive("thorpe2023/search").sel(problem=planar.name)
-        starts = {"planar": branches(archive, planar)[0][1]}
-        # a search that is cut short may have found none: its zero start is one
-        best = (
-            found.minima[0].parameters if found.minima else one_layer(8, config.width)
-        )
-        starts["digits"] = best
-    return {
-        f"{problem} {name}": (tuple(f"{problem} {dim}" for dim in DIMENSIONS[name]), z)
-        for problem, start in starts.items()
-        for name, z in arrays(start).items()
-    }
+        # a search that is cut short may find none
+        lowest = found.minima[0].parameters if found.minima else like
+        return {name: (DIMENSIONS[name], z) for name, z in arrays(lowest).items()}
 
 
 def _trained(config: DigitsWays, point: Point, key: PRNGKeyArray, shared):
-    problem, way, depth = point["problem"], point["way"], point["depth"]
-    data_key, _ = jr.split(key)
-    key = jr.fold_in(key, PROBLEMS.index(problem))
-    train, test = config.data(problem, key=data_key)
-    width = train[0].shape[1]
-    if way == "random":
-        rows = jr.normal(key, (config.seeds, depth, width * (width + 1)))
-        rows = np.asarray(rows, np.float32)
-        return _measured(rows, np.zeros_like(rows), way, max(config.depths))
+    way, depth = point["way"], point["depth"]
+    data_key, start_key = jr.split(key)
+    train = config.data(key=data_key)
     if way == "minimum":
-        start = {name: shared[f"{problem} {name}"] for name in DIMENSIONS}
-        model = _minimum(config, problem, train, start, depth)
-        rows = np.asarray(_layers(model))[None]
-        models = jax.tree.map(lambda z: jnp.asarray(z)[None], model)
-        found = _measured(rows, np.zeros_like(rows), way, max(config.depths))
+        model = _minimum(config, train, shared, depth)
+        first = models = jax.tree.map(lambda z: jnp.asarray(z)[None], model)
     else:
-        first, models = _descended(config, point, train, jr.fold_in(key, 1))
-        first, rows = (np.asarray(eqx.filter_vmap(_layers)(m)) for m in (first, models))
-        start = first if way == "Adam" else np.zeros_like(first)
-        found = _measured(rows, start, way, max(config.depths))
-    losses = eqx.filter_vmap(_mean_loss, in_axes=(0, None))(models, _pairs(train))
-    found["loss"] = ("seed", np.asarray(losses))
-    if test is not None:
-        x, y = _pairs(test)
-        outputs = eqx.filter_vmap(lambda m: jax.vmap(m)(x))(models)
-        found["test"] = ("seed", np.mean(np.sign(outputs) == np.sign(y), axis=(1, 2)))
-    return found
+        first, models = _descended(config, point, train, start_key)
+    before, rows = (np.asarray(eqx.filter_vmap(_layers)(m)) for m in (first, models))
+    added = rows - before if way == "Adam" else rows
+    pairs = _pairs(train)
+    losses, right = eqx.filter_vmap(_answers, in_axes=(0, None))(models, pairs)
+    return {
+        **_measured(rows, added, way, max(config.depths)),
+        "loss": ("seed", np.asarray(losses)),
+        "right": ("seed", np.asarray(right)),
+    }
 
 
 def _pairs(data) -> tuple[Float[Array, "n width"], Float[Array, "n 1"]]:
@@ -234,23 +227,28 @@ def _mean_loss(model, pairs, key=None):
     return setting.loss(model, pairs) / len(pairs[0])
 
 
-def _minimum(config: DigitsWays, problem: str, train, start: dict, depth: int):
-    """The minimum at a depth, from that at another; a network in float32."""
+def _answers(model, pairs):
+    """The loss, and the share of data on the right side."""
+    x, y = pairs
+    right = jnp.sign(jax.vmap(model)(x)) == jnp.sign(y)
+    return _mean_loss(model, pairs), jnp.mean(right, dtype=x.dtype)
+
+
+def _minimum(config: DigitsWays, train, start, depth: int) -> ResNet:
+    """The minimum at a depth, from that at the first; in float32."""
     with jax.enable_x64(True):
         weight, bias, readout, offset = (jnp.asarray(start[n]) for n in DIMENSIONS)
         begun = Parameters(OneLayer(weight, bias), Affine(readout[None], offset[None]))
-        alpha = 0.01 if problem == "planar" else config.alpha
-        energy = Problem(*map(jnp.asarray, train), alpha=alpha)
-        begun = refined(energy, begun, depth)
+        energy = Problem(*map(jnp.asarray, train), alpha=config.alpha)
         found = minimise(
             energy,
-            begun,
+            refined(energy, begun, depth),
             tolerance=1e-4,
             polish=False,
             max_iterations=config.iterations,
         )
-        network = jax.tree.map(np.asarray, found.parameters)
-    return jax.tree.map(lambda z: jnp.asarray(z, jnp.float32), network).network
+        parameters = jax.tree.map(np.asarray, found.parameters)
+    return jax.tree.map(lambda z: jnp.asarray(z, jnp.float32), parameters).network
 
 
 def _descended(config: DigitsWays, point: Point, train, key: PRNGKeyArray):
@@ -262,6 +260,8 @@ def _descended(config: DigitsWays, point: Point, train, key: PRNGKeyArray):
         return _start(way, depth, max(config.depths), width, key=key)
 
     models = eqx.filter_vmap(start)(jr.split(key, many))
+    if way == "random":
+        return models, models
     steps = config.flow_steps if way == "flow" else config.adam_steps
     pairs = _pairs(train)
     run = training.train(
@@ -277,10 +277,10 @@ def _descended(config: DigitsWays, point: Point, train, key: PRNGKeyArray):
     return models, run.model
 
 
-def _measured(rows: np.ndarray, start: np.ndarray, way: str, finest: int) -> dict:
+def _measured(rows: np.ndarray, added: np.ndarray, way: str, finest: int) -> dict:
     """The quantities of `digits_ways`, of layers `(seed, depth, entry)`."""
     depth, width = rows.shape[1], int(rows.shape[2] ** 0.5)
-    factor, added = depth ** -BETA[way], rows - start
+    factor = depth ** -BETA[way]
     squares = np.sum(np.diff(rows, axis=1) ** 2, axis=(1, 2))
     found = {
         "sum": ("seed", factor * np.linalg.norm(added.sum(1), axis=-1)),
@@ -292,23 +292,10 @@ def _measured(rows: np.ndarray, start: np.ndarray, way: str, finest: int) -> dic
     return found
 
 
-def _diagnosed(found: xr.Dataset, config: DigitsWays) -> dict:
-    """`one` and `all`, as places in `diagnosis.VERDICTS`; NaN where there is none."""
-    sizes = len(PROBLEMS), len(WAYS), config.seeds, len(config.depths)
-    one, together = (
-        np.full(sizes, np.nan, "float32"),
-        np.full(sizes[:3], np.nan, "float32"),
-    )
-    order = ("problem", "way", "seed", "depth")
-    layers = found["layers"].transpose(*order, "layer", "entry").values
-    for place in np.ndindex(sizes[:3]):
-        drawn = layers[place]
-        entries = np.isfinite(drawn[0, 0]).sum()
-        if not entries:
-            continue
-        strides = [drawn.shape[1] // depth for depth in config.depths]
-        rows = [z[::s, :entries] for z, s in zip(drawn, strides, strict=True)]
-        one[place] = [diagnosis.VERDICTS.index(says([z])) for z in rows]
-        beta = BETA[WAYS[place[1]]]
-        together[place] = diagnosis.VERDICTS.index(says(rows, beta))
-    return {"one": (order, one), "all": (order[:3], together)}
+def _said(layers: np.ndarray, way: str, depths: tuple[int, ...]):
+    """Of layers `(depth, layer, entry)`: what is said of each depth, and of all."""
+    strides = [layers.shape[1] // depth for depth in depths]
+    rows = [z[::s] for z, s in zip(layers, strides, strict=True)]
+    said = [says([z]) for z in rows] + [says(rows, BETA[way])]
+    *one, last = map(diagnosis.VERDICTS.index, said)
+    return one, last
