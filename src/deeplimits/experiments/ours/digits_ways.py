@@ -182,8 +182,8 @@ def _start(way: str, depth: int, finest: int, width: int, *, key: PRNGKeyArray):
 def _lowest(config: DigitsWays, point: Point, key: PRNGKeyArray):
     """The lowest minimum that the starts lead to, at the first depth."""
     data_key, start_key = jr.split(key)
-    like = one_layer(config.depths[0], config.width)
     with jax.enable_x64(True):
+        like = one_layer(config.depths[0], config.width)
         found = multi_start(
             Problem(*map(jnp.asarray, config.data(key=data_key)), alpha=config.alpha),
             like,
