@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from deeplimits.experiments.ours import four_ways, setting
+from deeplimits import diagnosis
+from deeplimits.experiments.ours import digits_ways, four_ways, setting
 from deeplimits.experiments.ours.long_training import LongTraining, first_passage
 
 
@@ -89,9 +90,59 @@ def test_first_passage_is_the_first_time_above_the_level():
     )
 
 
+def test_networks_of_any_width_start_as_the_planar_ones():
+    for way, wanted in (
+        ("flow", setting.tied(4, key=jr.key(7))),
+        ("Adam", setting.independent(4, 8, key=jr.key(7))),
+    ):
+        model = digits_ways._start(way, 4, 8, 2, key=jr.key(7))
+        assert model.beta == wanted.beta == digits_ways.BETA[way]
+        np.testing.assert_array_equal(
+            digits_ways._layers(model), setting.layers(wanted)
+        )
+    wide = digits_ways._start("random", 512, 512, 4, key=jr.key(8))
+    rows = np.asarray(digits_ways._layers(wide))
+    assert rows.shape == (512, 20)
+    assert abs(np.mean(rows**2) - 1) < 0.05
+
+
+def test_sums_have_their_factor():
+    rows = np.ones((1, 4, 6)) * np.arange(4)[:, None]  # sum 6, increments 1
+    for way, factor in {"flow": 1 / 4, "Adam": 1.0, "random": 1 / 2}.items():
+        read = digits_ways._measured(rows, 2 * rows, way, 8)
+        assert read["sum"][1][0] == pytest.approx(factor * 12 * 6**0.5)
+        assert read["noise"][1][0] == pytest.approx(factor * (3 * 6 / 2) ** 0.5)
+        assert read["layers"][1].shape == (1, 8, 6)
+    # of the matrix alone: four of six entries, variance 1/4
+    size = digits_ways._measured(rows, 2 * rows, "Adam", 8)["trend"][1][0]
+    assert size == pytest.approx((4 * 4 * (0 + 1 + 4 + 9) * 4) ** 0.5)
+
+
+def test_what_is_said_of_weights_that_are_known():
+    depths = (64, 128, 256)
+    smooth = np.array(
+        [
+            np.repeat(
+                np.sin(3 * np.arange(L)[:, None] / L + np.arange(20)), 256 // L, 0
+            )
+            for L in depths
+        ]
+    )
+    one, together = digits_ways._said(smooth, "flow", depths)
+    assert {diagnosis.VERDICTS[place] for place in one} == {diagnosis.SMOOTH}
+    assert diagnosis.VERDICTS[together] == diagnosis.SMOOTH
+    noise = [np.random.default_rng(1).standard_normal((L, 1640)) for L in depths]
+    assert digits_ways.says(noise, 0.5) == diagnosis.ROUGH
+    assert digits_ways.says(noise, 1.0) == diagnosis.IDENTITY
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (lambda: digits_ways.DigitsWays(depths=(16, 24)), "divide the deepest"),
+        (lambda: digits_ways.DigitsWays(depths=(4, 8)), "depths"),
+        (lambda: digits_ways.DigitsWays(adam_steps=10**7), "at most"),
+        (lambda: digits_ways.DigitsWays(width=65), "at most 64"),
         (lambda: four_ways.FourWays(depths=(16, 24)), "divide the deepest"),
         (lambda: four_ways.FourWays(flow_steps=15), "multiple of 10"),
         (lambda: four_ways.FourWays(adam_steps=10**7), "at most"),
