@@ -131,8 +131,10 @@ class SamplingConstants:
     and $M\, \mathrm{E}(J_M - J) \to -\frac12 \operatorname{tr}(H^{-1} \Sigma)$.
     `control` is the limit of $\sqrt M$ times the root mean square, over draws and over
     depth, of $\theta_M - \theta$; `value` is that standard deviation; `bias` is that
-    trace. `each` has the form of the control: the root of the diagonal of
-    $H^{-1} \Sigma H^{-1}$, entry by entry.
+    trace.
+
+    Entry by entry, in the form of the control, `each` is the root of the diagonal of
+    $H^{-1} \Sigma H^{-1}$.
 
     ```pycon
     >>> x, y = jnp.zeros((3, 1)), jnp.array([[0.0], [0.0], [3.0]])
