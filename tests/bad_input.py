@@ -1732,6 +1732,7 @@ EXCEPT = {
     "diagnosis.frameworks": "takes models, and is fed what is none in test_reading",
     "diagnosis.stages": "takes names, and is fed any in test_reading",
     "diagnosis.weights.Weights": "takes what `assemble` has checked",
+    "diagnosis.weights.epsilon": "takes a type of NumPy",
     "diagnosis.weights.is_float": "takes a type of NumPy",
     "collocation.interpolate": "takes a matrix of `Grid`",
     "collocation.runge_kutta_step": "takes callables",

@@ -2,7 +2,7 @@
 
 What opens says what it opens: a bar of code names the figure that the code draws, or
 its section. (Buttons that scripts make are named by `deeplimits.js`.) And no line
-begins with the stop that ends a formula: what touches a formula stays with it.
+begins with the stop that ends a formula: what touches a short one stays with it.
 """
 
 import re
@@ -11,6 +11,15 @@ from collections import Counter
 from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
+
+SHORT = 24  # characters of TeX, brackets and stops: a line of a phone takes twice as many
+
+
+def _whole(text: str) -> str:
+    """Kept together, unless it may be wider than what is around it."""
+    short = len(re.sub(r"<[^>]*>", "", text)) <= SHORT
+    return f'<span class="whole">{text}</span>' if short else text
+
 
 # Of the body: pattern and replacement.
 MENDED = (
@@ -23,7 +32,7 @@ MENDED = (
     # a browser breaks a line on both sides of a formula, also before its full stop
     (
         re.compile(r'([(\[“]*)(<span class="math [^>]*>[^<]*</span>)([^\s<]*)'),
-        lambda m: f'<span class="whole">{m[0]}</span>' if m[1] or m[3] else m[0],
+        lambda m: _whole(m[0]) if m[1] or m[3] else m[0],
     ),
 )
 

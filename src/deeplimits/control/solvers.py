@@ -140,9 +140,8 @@ def started(problem: Any, start: Control) -> Control:
     >>> problem = ControlProblem(jnp.zeros((1, 1)), jnp.ones((1, 1)), decay=1.0)
     >>> started(problem, np.zeros(2)).dtype == problem.decay.dtype
     True
-    >>> started(problem, np.array([1.0, np.nan]))
-    Traceback (most recent call last):
-    ValueError: start holds NaN or infinity.
+    >>> started(problem, np.array([1.0, -1.0])).tolist()
+    [1.0, -1.0]
     ```
     """
     depth_of(start)

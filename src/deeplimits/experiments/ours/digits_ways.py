@@ -72,9 +72,9 @@ class DigitsWays:
         if any(max(self.depths) % L for L in self.depths):
             raise ValueError(f"depths must divide the deepest: got {self.depths}.")
         digits.Digits(widths=(self.width,), alphas=(self.alpha,), train=self.train)
-        steps = max(self.flow_steps, self.adam_steps)
-        if steps > 10**6:
-            raise ValueError(f"steps must be at most {10**6}: got {steps}.")
+        for name in ("starts", "flow_steps", "adam_steps"):
+            if (count := getattr(self, name)) > 10**6:
+                raise ValueError(f"{name} must be at most {10**6}: got {count}.")
         entries = self.width * (self.width + 1)
         require_room(400 * self.seeds * entries * max(self.depths))
 
