@@ -12,7 +12,7 @@ from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 
-SHORT = 24  # characters of TeX, brackets and stops: a line of a phone takes twice as many
+SHORT = 24  # characters of TeX, brackets and stops: half a line of a phone
 
 
 def _whole(text: str) -> str:
