@@ -178,7 +178,7 @@ class ClaimsTable(SphinxDirective):
             raise ExtensionError(f"{self.env.docname}: no claim of {self.options}.")
         ids = [f"ledger-{claim.id}" for claim, _ in rows]
         cells = [self._cells(*row) for row in rows]
-        box = table(self, HEADER, cells, (33, 14, 18, 14, 21), ids)
+        box = table(self, HEADER, cells, (34, 14, 18, 13, 21), ids)
         _, *body = box.findall(nodes.row)
         for row, (claim, _) in zip(body, rows, strict=True):
             verdict = claim.verdict.replace(" ", "-")
