@@ -12,7 +12,13 @@ import yaml
 
 
 def answers() -> dict[str, dict[str, Any]]:
-    """All exercises that can be checked: answer, rtol, atol, hint."""
+    """All exercises that can be checked: answer, rtol, atol, hint.
+
+    ```pycon
+    >>> answers()["wdig-time"]["answer"]  # twenty points, rate 0.005
+    0.1
+    ```
+    """
     text = files("deeplimits").joinpath("exercises.yml").read_text(encoding="utf-8")
     return yaml.safe_load(text) or {}
 
