@@ -119,9 +119,8 @@ def examine(array: np.ndarray, *, coarsest: float = 0.0) -> Network:
     """One parameter of one network: noise, trend, and what they say together.
 
     `coarsest` is the epsilon of the type that the weights were saved in, where the
-    array was computed in a finer one: less noise than that may be rounding. Of more
-    than a million numbers 4,096 entries in 256 layers are looked at, drawn at random,
-    but always the same. Raises `ValueError` for what `weights.check_array` refuses.
+    array was computed in a finer one. Of more than a million numbers 4,096 entries in
+    256 layers are looked at, drawn at random, but always the same. Raises `ValueError`.
     """
     check_array(array, "the array")
     rounding = _rounding(array, coarsest)
