@@ -97,11 +97,9 @@ def test_networks_of_any_width_start_as_the_planar_ones():
     ):
         model = digits_ways._start(way, 4, 8, 2, key=jr.key(7))
         assert model.beta == wanted.beta == digits_ways.BETA[way]
-        np.testing.assert_array_equal(
-            digits_ways._layers(model), setting.layers(wanted)
-        )
+        np.testing.assert_array_equal(setting.layers(model), setting.layers(wanted))
     wide = digits_ways._start("random", 512, 512, 4, key=jr.key(8))
-    rows = np.asarray(digits_ways._layers(wide))
+    rows = np.asarray(setting.layers(wide))
     assert rows.shape == (512, 20)
     assert abs(np.mean(rows**2) - 1) < 0.05
 

@@ -120,7 +120,7 @@ def examine(array: np.ndarray, *, coarsest: float = 0.0) -> Network:
 
     `coarsest` is the epsilon of the type that the weights were saved in, where the
     array was computed in a finer one. Of more than a million numbers 4,096 entries in
-    256 layers are looked at, drawn at random, but always the same. Raises `ValueError`.
+    256 layers are looked at: random, but always the same. Raises as `check_array` does.
     """
     check_array(array, "the array")
     rounding = _rounding(array, coarsest)

@@ -11,7 +11,7 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import diagnosis, initialisation, training
+from ... import diagnosis, training
 from ...checks import require_at_least, require_positive, require_room
 from ...residual import OneLayer, ResNet
 from ...variational import (
@@ -95,7 +95,7 @@ class DigitsWays:
     DigitsWays(),
     book={"depths": (8, 16, 32), "seeds": 2, "starts": 4},
     smoke={
-        "depths": (8, 16, 32),
+        "depths": (8, 16),
         "seeds": 2,
         "train": 40,
         "starts": 1,
@@ -147,36 +147,21 @@ def says(rows: list[Float[np.ndarray, "depth entries"]], beta: float | None = No
     """The verdict of `diagnosis` on networks of these layers, one a depth."""
     width = int(rows[0].shape[1] ** 0.5)
     networks = [
-        dict(zip(("weight", "bias"), _split(z, width), strict=True)) for z in rows
+        dict(zip(("weight", "bias"), setting.split(z, width), strict=True))
+        for z in rows
     ]
     return diagnosis.overall(diagnosis.diagnose(networks, beta=beta))
 
 
-def _split(rows, width: int) -> tuple:
-    """$K$ and $b$ of layers that are rows, one array each."""
-    return rows[:, : width**2].reshape(-1, width, width), rows[:, width**2 :]
-
-
-def _layers(model: ResNet) -> Float[Array, "depth entries"]:
-    """The layers of a network, one a row."""
-    block = model.block
-    assert isinstance(block, OneLayer)
-    return jnp.concatenate([block.weight.reshape(model.depth, -1), block.bias], axis=1)
-
-
 def _start(way: str, depth: int, finest: int, width: int, *, key: PRNGKeyArray):
-    """The networks of `setting.tied` and `setting.independent`, of any width."""
-    layer_key, reading_key = jr.split(key)
-    entries = (width * (width + 1),)
+    """What a way begins with: as in `ours/four-ways`, or with random layers."""
     if way == "flow":
-        rows = initialisation.tied(depth, entries, key=layer_key)
-    elif way == "random":
-        rows = jr.normal(layer_key, (depth, *entries))
-    else:
-        rows = initialisation.independent(finest, entries, key=layer_key)
-        rows = initialisation.coarsened(rows, finest // depth) / depth**0.5
-    reading = Affine(jr.normal(reading_key, (1, width)), jnp.zeros(1))
-    return ResNet(OneLayer(*_split(rows, width)), decoder=reading, beta=BETA[way])
+        return setting.tied(depth, key=key, width=width)
+    if way == "Adam":
+        return setting.independent(depth, finest, key=key, width=width)
+    layer_key, reading_key = jr.split(key)
+    rows = jr.normal(layer_key, (depth, width * (width + 1)))
+    return setting.network(rows, jr.normal(reading_key, (width,)), BETA[way])
 
 
 def _lowest(config: DigitsWays, point: Point, key: PRNGKeyArray):
@@ -207,7 +192,9 @@ def _trained(config: DigitsWays, point: Point, key: PRNGKeyArray, shared):
         first = models = jax.tree.map(lambda z: jnp.asarray(z)[None], model)
     else:
         first, models = _descended(config, point, train, start_key)
-    before, rows = (np.asarray(eqx.filter_vmap(_layers)(m)) for m in (first, models))
+    before, rows = (
+        np.asarray(eqx.filter_vmap(setting.layers)(m)) for m in (first, models)
+    )
     added = rows - before if way == "Adam" else rows
     pairs = _pairs(train)
     losses, right = eqx.filter_vmap(_answers, in_axes=(0, None))(models, pairs)

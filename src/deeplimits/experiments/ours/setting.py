@@ -27,38 +27,43 @@ def loss(model: Any, pairs: tuple[Array, Array], key: PRNGKeyArray | None = None
     return jnp.sum(jax.vmap(tanh_square)(jax.vmap(model)(x), y))
 
 
+def split(rows: Any, width: int) -> tuple[Any, Any]:
+    """$K$ and $b$ of layers that are rows, one array each."""
+    return rows[:, : width**2].reshape(-1, width, width), rows[:, width**2 :]
+
+
 def network(
-    layers: Float[Array, "depth 6"], reading: Float[Array, " 2"], beta: float
+    layers: Float[Array, "depth entries"], reading: Float[Array, " width"], beta: float
 ) -> ResNet:
     r"""The network of factor $L^{-\beta}$ with these layers and $z = W h_L$."""
-    weight = layers[:, : WIDTH**2].reshape(-1, WIDTH, WIDTH)
-    block = OneLayer(weight, layers[:, WIDTH**2 :])
-    return ResNet(
-        block, decoder=Affine(reading[None], jnp.zeros(1, reading.dtype)), beta=beta
-    )
+    decoder = Affine(reading[None], jnp.zeros(1, reading.dtype))
+    return ResNet(OneLayer(*split(layers, len(reading))), decoder=decoder, beta=beta)
 
 
-def layers(model: ResNet) -> Float[Array, "depth 6"]:
+def layers(model: ResNet) -> Float[Array, "depth entries"]:
     """The layers of a network, one a row."""
     block = model.block
     assert isinstance(block, OneLayer)
     return jnp.concatenate([block.weight.reshape(model.depth, -1), block.bias], axis=1)
 
 
-def tied(depth: int, *, key: PRNGKeyArray) -> ResNet:
+def tied(depth: int, *, key: PRNGKeyArray, width: int = WIDTH) -> ResNet:
     """Equal normal layers of variance one, and a normal reading; the factor is $1/L$.
     One key gives the same layer at every depth."""
     layer_key, reading_key = jr.split(key)
-    rows = initialisation.tied(depth, (ENTRIES,), key=layer_key)
-    return network(rows, jr.normal(reading_key, (WIDTH,)), beta=1.0)
+    rows = initialisation.tied(depth, (width * (width + 1),), key=layer_key)
+    return network(rows, jr.normal(reading_key, (width,)), beta=1.0)
 
 
-def independent(depth: int, finest: int, *, key: PRNGKeyArray) -> ResNet:
+def independent(
+    depth: int, finest: int, *, key: PRNGKeyArray, width: int = WIDTH
+) -> ResNet:
     r"""Increments of Brownian paths, of variance $1/L$; a normal reading; no factor.
 
     One key gives the same paths at every depth that divides the `finest`.
     """
     layer_key, reading_key = jr.split(key)
-    rows = initialisation.independent(finest, (ENTRIES,), key=layer_key)
+    entries = (width * (width + 1),)
+    rows = initialisation.independent(finest, entries, key=layer_key)
     rows = initialisation.coarsened(rows, finest // depth) / depth**0.5
-    return network(rows, jr.normal(reading_key, (WIDTH,)), beta=0.0)
+    return network(rows, jr.normal(reading_key, (width,)), beta=0.0)
