@@ -609,7 +609,7 @@ def test_heavy_tails_are_those_of_the_outer_matrix_alone():
         (lambda: limits.Limits(depths=(48,), finest=64), "every depth must divide 64"),
         (lambda: critical.Critical(hursts=(0.5, 1.0)), "must be below 1"),
         (lambda: generator.Generator(hursts=(0.5, 1.0)), "must be below 1"),
-        (lambda: drift.TrainedDrift(depths=(64, 8)), "depth must be at least 16"),
+        (lambda: drift.TrainedDrift(depths=(64, 7)), "depth must be at least 8"),
         (lambda: drift.TrainedDrift(seeds=0), "seeds must be positive"),
         (
             lambda: critical.Critical(networks=3, batch=2),
