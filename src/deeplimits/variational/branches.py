@@ -56,6 +56,14 @@ def continue_in_depth(
     """One branch of minima along `depths`, each started at the last one's interpolant.
 
     `options` are those of `minimise`.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=10.0)
+    >>> branch = continue_in_depth(problem, one_layer(4, 2), [4, 8], tolerance=1e-3)
+    >>> [(found.parameters.nodes, round(found.value, 2)) for found in branch]
+    [(4, 1.82), (8, 1.82)]
+    ```
     """
     parameters = start.parameters if isinstance(start, Minimum) else start
     branch = []
@@ -73,6 +81,15 @@ class Search:
     `counts` says how many starts led to each, `starts` how many there were, and
     `unsolved` how many ended with a residual above the tolerance: these are left out.
     Minima with one energy are one, as are copies by symmetry.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=10.0)
+    >>> options = {"starts": 3, "tolerance": 1e-2, "same": 1e-3}
+    >>> found = multi_start(problem, one_layer(4, 2), **options, key=jr.key(0))
+    >>> found.counts, found.unsolved, round(found.lowest.value, 2)  # all lead to one
+    ((3,), 0, 1.82)
+    ```
     """
 
     minima: tuple[Minimum, ...]
@@ -103,6 +120,16 @@ def multi_start(
 
     Two minima are the same where their energies differ by less than the share `same`.
     `options` are those of `minimise`.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> x, y = jnp.array([[-1.0], [0.0], [1.0]]), jnp.array([1.0, -1.0, 1.0])
+    >>> problem, like = Problem(x, y, alpha=0.01), one_layer(4, 1)
+    >>> options = {"starts": 6, "tolerance": 1e-3, "same": 1e-3}
+    >>> found = multi_start(problem, like, **options, key=jr.key(0))
+    >>> [round(m.value, 1) for m in found.minima]  # each with its mirror image
+    [2.2, 2.6]
+    ```
     """
     require_whole(starts=starts)
     require_within("(0, inf)", same=same)

@@ -167,6 +167,15 @@ class EulerLagrange:
     $2 \alpha \omega + \partial_\omega \sum_s \ell_s$. All vanish at a minimiser.
     `natural_start` and `natural_end` leave the terms with $G$ out: these natural
     conditions hold up to $O(1/n)$.
+
+    ```pycon
+    >>> from deeplimits.variational import minima, parameters
+    >>> problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=10.0)
+    >>> start = parameters.one_layer(4, 2)
+    >>> least = minima.minimise(problem, start, tolerance=1e-3).parameters
+    >>> [round(euler_lagrange(problem, each).reading, 1) for each in (start, least)]
+    [2.0, 0.0]
+    ```
     """
 
     interior: float
@@ -242,6 +251,16 @@ def hamiltonian(
     $k = 0, \dots, n - 2$. Its spread is $O(n^{-2})$, its mean converges at first order.
     Raises `ValueError` for another scheme than "euler" and for a penalty without the
     second term.
+
+    ```pycon
+    >>> from deeplimits.residual import OneLayer
+    >>> one, zero = jnp.ones((1, 1)), jnp.zeros(1)
+    >>> problem = Problem(one, zero, alpha=0.1, loss=lambda z, y: z @ z)
+    >>> block = OneLayer(jnp.ones((4, 1, 1)), activation="identity")
+    >>> H, _ = hamiltonian(problem, Parameters(block, Affine(one, zero)))
+    >>> [round(value, 2) for value in H.tolist()]
+    [10.73, 10.73, 10.73]
+    ```
     """
     _need_network(problem)
     _need_slopes(problem)
@@ -275,7 +294,18 @@ class RateConstant:
     $$ C = -\tfrac12 \sum_s \int_0^1 P_s^\top \partial_x f\, f \,\mathrm{d}t
        + \tfrac12 \sum_j \alpha_j \tau_j^2 |\theta_j(0)|^2, $$
 
-    which is the same at a critical point only, as `critical`."""
+    which is the same at a critical point only, as `critical`.
+
+    ```pycon
+    >>> from deeplimits.residual import OneLayer
+    >>> one, zero = jnp.ones((1, 1)), jnp.zeros(1)
+    >>> problem = Problem(one, zero, alpha=0.1, loss=lambda z, y: z @ z)
+    >>> block = OneLayer(jnp.ones((4, 1, 1)), activation="identity")
+    >>> found = rate_constant(problem, Parameters(block, Affine(one, zero)))
+    >>> round(found.critical - found.general, 3)  # α/2: the point is not critical
+    0.05
+    ```
+    """
 
     general: float
     critical: float
@@ -288,6 +318,16 @@ def rate_constant(problem: Problem, parameters: Parameters) -> RateConstant:
     its nodes), with the flow and its costate of $E_\infty$ and the trapezoidal rule.
     At a minimiser of `problem.but(scheme="heun")` both forms are good to second order
     in $1/n$, at one of the network to first order.
+
+    ```pycon
+    >>> from deeplimits.residual import OneLayer
+    >>> one, zero = jnp.ones((1, 1)), jnp.zeros(1)
+    >>> problem = Problem(one, zero, alpha=0.1, loss=lambda z, y: z @ z)
+    >>> block = OneLayer(jnp.ones((4, 1, 1)), activation="identity")
+    >>> found = rate_constant(problem, Parameters(block, Affine(one, zero)))
+    >>> round(found.general, 2)  # n((1 + 1/n)²ⁿ - e²) → -e²
+    -7.39
+    ```
     """
     require_known("penalty", problem.penalty, ("sobolev",))
     if problem.scheme == "euler":

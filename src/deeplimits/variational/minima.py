@@ -119,6 +119,15 @@ def newton(
     falls, or $|g|$ falls and $E_n$ does not rise by more than its rounding, which stops
     L-BFGS; where ten halvings do not help ("no descent"), as at the kinks of a ReLU,
     the last point stands. Negative curvature is a flag.
+
+    ```pycon
+    >>> from deeplimits.variational.functional import square
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.zeros((1, 1)), jnp.ones(1), alpha=1.0, loss=square)
+    >>> found = newton(problem, one_layer(2, 1), tolerance=1e-3)
+    >>> found.solved, found.iterations, round(found.value, 3)
+    (True, 1, 0.5)
+    ```
     """
     require_within("(0, inf)", tolerance=tolerance)
     require_whole(max_steps=max_steps)
@@ -131,7 +140,16 @@ def newton(
 
 def hessian(problem: Problem, parameters: Parameters) -> Float[np.ndarray, "size size"]:
     """The Hessian of the energy in whitened increments, by central differences of the
-    compiled gradient: its eigenvalues say whether a critical point is a minimum."""
+    compiled gradient: its eigenvalues say whether a critical point is a minimum.
+
+    ```pycon
+    >>> from deeplimits.variational.functional import square
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.zeros((1, 1)), jnp.zeros(1), alpha=0.5, loss=square)
+    >>> np.linalg.eigvalsh(hessian(problem, one_layer(2, 1))).round(1).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0, 3.0]
+    ```
+    """
     landscape = _Landscape(problem, parameters, "whitened")
     flat = landscape.start
     rows = np.stack([landscape.product(flat, v) for v in np.eye(flat.size)])

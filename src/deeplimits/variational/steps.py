@@ -53,6 +53,16 @@ class LearnedSteps:
     `multiplier` is $\nu$. `defect` is the larger of $|\sum_i \delta_i - 1|$ and of the
     largest entry of the projected gradient; `solved` whether it is below what was
     asked for.
+
+    ```pycon
+    >>> from deeplimits.residual import OneLayer
+    >>> from deeplimits.variational.parameters import Affine
+    >>> block = OneLayer(jnp.ones((2, 1, 1)), activation="identity")
+    >>> growth = Parameters(block, Affine(jnp.ones((1, 1)), jnp.zeros(1)))
+    >>> found = LearnedSteps(0.0, growth, jnp.array([2.0, 0.0]), 0.0, 0.0, True)
+    >>> found.paced.network(jnp.ones(1)).tolist()  # (1 + 2/2)(1 + 0/2)
+    [2.0]
+    ```
     """
 
     value: float
@@ -100,6 +110,18 @@ def learn_steps(
 
     Raises `ValueError` for another scheme than "euler", for a `cap` below 1, with
     which steps cannot add up to 1, and for a pace that is not between 0 and the cap.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> with jax.enable_x64(True):
+    ...     problem = Problem(jnp.eye(2), jnp.array([1.0, -1.0]), alpha=0.1)
+    ...     learned = learn_steps(problem, one_layer(4, 2), tolerance=1e-3)
+    ...     pace = learned.pace.tolist()
+    >>> learned.solved, round(sum(pace) / 4, 2), round(pace[0], 2)  # no first step
+    (True, 1.0, 0.0)
+    >>> round(learned.value, 3)  # with equal steps 0.179
+    0.174
+    ```
     """
     require_known("scheme", problem.scheme, ("euler",))
     require_within("[1, inf)", cap=cap)
@@ -154,7 +176,19 @@ def _descend(problem, flat, layout, nu, bounds, tolerance):
 
 def gains(problem: Problem, learned: LearnedSteps) -> Float[Array, " steps"]:
     r"""$S_i = \sum_s P_{i+1} \cdot f(X_i, \theta_i)$ of each layer: what the loss gains
-    by a longer step there, per unit."""
+    by a longer step there, per unit.
+
+    ```pycon
+    >>> from deeplimits.residual import OneLayer
+    >>> from deeplimits.variational.parameters import Affine
+    >>> one, zero = jnp.ones((1, 1)), jnp.zeros(1)
+    >>> problem = Problem(one, zero, alpha=0.1, loss=lambda z, y: z @ z)
+    >>> block = OneLayer(jnp.ones((2, 1, 1)), activation="identity")
+    >>> growth = Parameters(block, Affine(one, zero))
+    >>> gains(problem, LearnedSteps(0.0, growth, jnp.ones(2), 0.0, 0.0, True)).tolist()
+    [6.75, 6.75]
+    ```
+    """
     found = jax.jit(adjoint)(problem, learned.paced)
     each = jax.vmap(lambda block, x: jax.vmap(block)(x))
     f = each(learned.parameters.block, found.states[:-1])

@@ -37,7 +37,16 @@ VARIABLES = ("whitened", "raw")
 
 @dataclass(frozen=True)
 class Layout:
-    """How a flat vector makes parameters: hashable, so that programs are kept."""
+    """How a flat vector makes parameters: hashable, so that programs are kept.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.ones((1, 1)), jnp.ones(1), alpha=0.1)
+    >>> layout = layout_of(problem, one_layer(4, 1), "whitened")
+    >>> layout.shapes, layout.block_parts  # weights and biases, and the reading's
+    (((4, 1, 1), (4, 1), (1, 1), (1,)), 2)
+    ```
+    """
 
     tree: Any
     shapes: tuple[tuple[int, ...], ...]
@@ -77,7 +86,17 @@ def whiten(problem: Problem, parameters: Parameters, layout: Layout) -> np.ndarr
 def colour(
     problem: Problem, flat: Any, layout: Layout, numpy: ModuleType = jnp
 ) -> Parameters:
-    """The parameters: by JAX, or by NumPy, which need not compile for each shape."""
+    """The parameters: by JAX, or by NumPy, which need not compile for each shape.
+
+    ```pycon
+    >>> from deeplimits.variational.parameters import one_layer
+    >>> problem = Problem(jnp.ones((1, 1)), jnp.ones(1), alpha=0.1)
+    >>> layout = layout_of(problem, one_layer(4, 1), "whitened")
+    >>> flat = jnp.zeros(10).at[:3].set(jnp.array([1.0, 2.0, 0.0]))
+    >>> colour(problem, flat, layout).block.weight.ravel().tolist()  # 1, then 2/√4 more
+    [1.0, 2.0, 2.0, 2.0]
+    ```
+    """
     ends = np.cumsum([math.prod(shape) for shape in layout.shapes])
     pieces = numpy.split(flat, ends[:-1])
     leaves = [z.reshape(s) for z, s in zip(pieces, layout.shapes, strict=True)]
