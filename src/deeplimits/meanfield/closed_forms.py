@@ -107,7 +107,13 @@ def _on_the_line(x, t, w, b, activation):
 
 
 def numbers(like: Array, **values: Any) -> list[Array]:
-    """Single finite numbers, in the type of an array."""
+    """Single finite numbers, in the type of an array.
+
+    ```pycon
+    >>> numbers(jnp.zeros(3, jnp.float16), t=0.5, weight=2)
+    [Array(0.5, dtype=float16), Array(2., dtype=float16)]
+    ```
+    """
     numbers = []
     for name, value in values.items():
         number = as_floats(name, value, shape=())

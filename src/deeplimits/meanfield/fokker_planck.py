@@ -191,6 +191,15 @@ class Evolved(eqx.Module):
     $\sum_i |(A p)_i|$ in the last piece, 0 for a steady law; `step_diffusion` the most
     that implicit steps added to $\kappa^2/2$, $\frac12 \Delta t\, E[\sigma^2]$;
     `history` the densities at the start and after each piece, where asked for.
+
+    ```pycon
+    >>> from deeplimits.meanfield.controls import line_control
+    >>> control = line_control(-1.0, 0.0, activation="identity")
+    >>> edges, start = jnp.linspace(-4, 4, 33), jnp.zeros(32).at[20].set(4.0)
+    >>> end = evolve(start, edges, control, Noise(2**0.5), duration=20.0, steps=20)
+    >>> bool(end.residual < 1e-3), bool(abs(end.defect) < 1e-4), bool(end.least > 0)
+    (True, True, True)
+    ```
     """
 
     density: Float[Array, " cells"]
@@ -240,6 +249,16 @@ def evolve(
 
     Raises `ValueError` as `generator` does, and for a density that is negative, not
     finite or of another shape; warns of a mass that is not 1.
+
+    ```pycon
+    >>> from deeplimits.meanfield.controls import line_control
+    >>> edges, start = jnp.linspace(-8, 8, 66), jnp.zeros(65).at[32].set(65 / 16)
+    >>> control, noise = line_control(0.0, 0.0), Noise(1.0)
+    >>> end = evolve(start, edges, control, noise, duration=2.0, steps=20)
+    >>> middles = (edges[1:] + edges[:-1]) / 2
+    >>> round(float(end.density @ middles**2 * 16 / 65), 2)  # of a Brownian path: time
+    2.0
+    ```
     """
     edges = _line(edges, noise)
     g = as_density(density, (edges,))

@@ -104,6 +104,15 @@ class Transported(eqx.Module):
     the walls; `defect` by how much mass and loss together differ from the start's mass,
     by rounding; `least` the smallest value of the density; `history` the densities at
     the start and after each piece, where they were asked for.
+
+    ```pycon
+    >>> from deeplimits.meanfield.controls import line_control
+    >>> control = line_control(0.0, 1.0, activation="identity")
+    >>> edges = jnp.linspace(0, 1, 9)
+    >>> moved = transport(jnp.ones(8), edges, control, duration=0.5, order=1)
+    >>> moved.steps, round(float(moved.lost), 4)  # half flows out on the right
+    (4, 0.5)
+    ```
     """
 
     density: Float[Array, "..."]

@@ -36,6 +36,15 @@ class KineticProblem(ControlProblem):
     $\ell = \frac12 |x - y|^2$ by default, and the solvers of `control` and
     `DensityForm` take it. Raises `ValueError` for `kinetic` < 0, and as
     `ControlProblem` does.
+
+    ```pycon
+    >>> from deeplimits.transport.idealised import straight_lines
+    >>> x, y = jnp.zeros((1, 1)), jnp.ones((1, 1))
+    >>> problem = KineticProblem(x, y, kinetic=1.0, field=lambda x, v: 0 * x + v)
+    >>> least = straight_lines(x, y, decay=1.0).value  # of (1 - v)²/2 + v²/2
+    >>> round(float(problem.value(jnp.full(3, 0.5))), 3), round(float(least), 3)
+    (0.25, 0.25)
+    ```
     """
 
     kinetic: Float[Array, ""]
