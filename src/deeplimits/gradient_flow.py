@@ -35,6 +35,15 @@ def flow(
     is the clipped flow). The flow is integrated by diffrax to the `tolerance`.
     Raises `ValueError` for times that do not increase from 0 or later, and for a model
     or data that are not finite. Source: `marion2024`, equations (4) and (5).
+
+    ```pycon
+    >>> from deeplimits import residual
+    >>> network = residual.ResNet(residual.OneLayer(jnp.ones((4, 1, 1))))
+    >>> loss = lambda model, data, key: jnp.mean(model.block.weight**2) / 2
+    >>> path = flow(network, jnp.zeros(1), loss, jnp.array([0.0, 1.0]), tolerance=1e-4)
+    >>> [round(w, 2) for w in path.block.weight[1].ravel().tolist()]  # 1/e at any depth
+    [0.37, 0.37, 0.37, 0.37]
+    ```
     """
     times = as_floats("times", times, shape=(None,))
     require_times("times", times, end=math.inf)

@@ -43,7 +43,15 @@ _PICKLE_BYTES = 2**28  # unpacked: it has 220 million
 
 
 class Images(NamedTuple):
-    """Training and test images, bytes with channels first, and their classes."""
+    """Training and test images, bytes with channels first, and their classes.
+
+    ```pycon
+    >>> pixels, classes = np.zeros((5, 1, 28, 28), np.uint8), np.arange(5)
+    >>> images = Images(pixels[:4], classes[:4], pixels[4:], classes[4:])
+    >>> images.train.shape, images.test_labels.tolist()
+    ((4, 1, 28, 28), [4])
+    ```
+    """
 
     train: Pixels
     train_labels: Labels

@@ -161,6 +161,14 @@ def coarsened(
     $$ X'_j = r^{-H} \sum_{i < r} X_{rj + i}, $$
 
     again of variance one. It couples networks of different depth.
+
+    ```pycon
+    >>> noise = independent(8, (3,), key=jr.key(0))
+    >>> coarse = coarsened(noise, 4)
+    >>> ends = 8**-0.5 * noise.sum(0), 2**-0.5 * coarse.sum(0)  # of the same path
+    >>> coarse.shape, bool(jnp.allclose(*ends, atol=1e-5))
+    ((2, 3), True)
+    ```
     """
     noise = as_floats("noise", noise)
     if not noise.ndim:

@@ -149,6 +149,11 @@ def glue(name: str, value: Any, *, digits: int = 4) -> None:
     Of an `Interval` all parts at once: `name`, `name-low` and `name-high`. Raises
     `ValueError` for a number that is not finite. A name serves once in a record, and is
     not that of a claim that the record measures: see `values`.
+
+    ```pycon
+    >>> glue("third", 1 / 3)  # outside a notebook it is printed
+    {'application/papermill.record/text/plain': '0.3333'}
+    ```
     """
     if isinstance(value, Interval):
         for suffix, number in zip(("", "-low", "-high"), value.numbers, strict=True):
@@ -162,6 +167,12 @@ def measure(claim: str, interval: Interval, *, digits: int = 4) -> None:
 
     Raises `ValueError` for a bare number. It needs bounds, and a word on what they are:
     `intervals.hull` makes them. Raises it for numbers that are not finite, too.
+
+    ```pycon
+    >>> measure("euler-rate", Interval(-1.0, -1.02, -0.98, Kind.SEEDS))
+    {'application/papermill.record/text/plain':
+     "{'value': -1.0, 'low': -1.02, 'high': -0.98, 'kind': 'over seeds'}"}
+    ```
     """
     if not isinstance(interval, Interval):
         raise ValueError(f"measure({claim!r}): an Interval is needed, got {interval}.")
@@ -368,6 +379,13 @@ def verdict(expected: Expected, interval: Interval) -> str:
     A slope agrees only if it is one: where the slopes of both halves of the depths lie
     in the range, too, with repeats their intervals as well. Of fewer than five depths
     it is undecided.
+
+    ```pycon
+    >>> allowed, about = Expected(-1.1, -0.9, "a bound"), (-1.0, -0.9, -0.8)
+    >>> found = [Interval(x, x - 0.05, x + 0.05, Kind.SEEDS) for x in about]
+    >>> [verdict(allowed, interval) for interval in found]
+    ['agrees', 'undecided', 'differs']
+    ```
     """
     if interval.halves == ():
         return "undecided"
@@ -457,7 +475,14 @@ def _line(claim: Claim, m: Measurement | None) -> str:
 
 
 def report(root: Path | None = None) -> tuple[str, bool]:
-    """The ledger as text, and whether it holds together."""
+    """The ledger as text, and whether it holds together.
+
+    ```pycon
+    >>> text, holds = report()
+    >>> holds, f"{len(load())} claims: " in text
+    (True, True)
+    ```
+    """
     try:
         table, problems = rows(root), check(root)
     except LedgerError as error:

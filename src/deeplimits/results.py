@@ -30,7 +30,14 @@ def _root() -> Path:
 
 
 def commit() -> str:
-    """The checkout's commit, with "+" where tracked files differ; else "unknown"."""
+    """The checkout's commit, with "+" where tracked files differ; else "unknown".
+
+    ```pycon
+    >>> import re
+    >>> re.fullmatch(r"unknown|[0-9a-f]{10,}[+]?", commit()) is not None
+    True
+    ```
+    """
     if not (_root() / "book" / "claims.yml").is_file():
         return "unknown"  # installed, it may lie in a checkout of something else
     git = [
@@ -201,6 +208,16 @@ def load(path: str | os.PathLike) -> xr.Dataset:
 
     Raises `ValueError` for a file that is missing, truncated or edited, and for one
     whose arrays would take more than 2 GiB: a small file can declare any size.
+
+    ```pycon
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "errors.nc"
+    ...     write(xr.Dataset({"error": ("depth", [0.5, 0.25])}), path)
+    ...     found = load(path)
+    >>> found["error"].values.tolist()
+    [0.5, 0.25]
+    ```
     """
     path = Path(path)
     if not path.is_file():

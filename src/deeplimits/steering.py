@@ -153,6 +153,13 @@ def hinge_flow(
 
     with $v$ = `outer` and $a$ = `inner`, since what is read, $z = \langle a, x \rangle
     + b$, obeys $\dot z = \langle a, v \rangle \max(z, 0)$. It costs $\|v\| \|a\|$.
+
+    ```pycon
+    >>> x, one = jnp.array([[1.0], [-1.0]]), jnp.ones(1)
+    >>> moved = hinge_flow(x, one, one)  # by e, and where it reads nothing not at all
+    >>> [round(end, 3) for end in moved.ravel().tolist()]
+    [2.718, -1.0]
+    ```
     """
     x = as_floats("x", x, shape=(None, None))
     v = as_floats("outer", outer, shape=x.shape[1:])
