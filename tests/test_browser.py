@@ -303,7 +303,8 @@ def of_kind(*kinds):
 
 
 LECTURES = of_kind("lecture")
-TAUGHT = of_kind("lecture", "starred")
+# Pages of reference quote docstrings and the ledger: formulas may scroll there.
+READ = of_kind("lecture", "starred", "companion", "tool")
 
 
 def found(**checks):
@@ -326,7 +327,7 @@ def test_a_page_on_a_laptop(visit, site, path):
     )
     seen.unfold()
     second = found(
-        small=seen.small_figures() if path in TAUGHT else [],
+        small=seen.small_figures() if path in READ else [],
         idle=seen.page.evaluate(IDLE_STOPS),
         unreachable=seen.page.evaluate(UNREACHABLE),
     )
@@ -351,8 +352,8 @@ def test_a_page_on_a_phone(visit, path):
     seen.page.set_viewport_size(PHONE["viewport"])
     seen.unfold()
     second = found(
-        wide_formulas=seen.page.evaluate(WIDE) if path in TAUGHT else [],
-        small=seen.small_figures() if path in TAUGHT else [],
+        wide_formulas=seen.page.evaluate(WIDE) if path in READ else [],
+        small=seen.small_figures() if path in READ else [],
         unreachable=seen.page.evaluate(UNREACHABLE),
     )
     seen.fold()

@@ -126,13 +126,25 @@ def test_the_readmes_number_is_that_of_the_record(readme):
 
 
 def test_the_readme_has_the_chapters_of_the_title_page(readme):
-    """Number, question and length, word by word."""
-    plan = (ROOT / "book" / "intro.md").read_text().splitlines()
-    rows = [line.split(" | ") for line in plan if line.endswith("| ready |")]
-    ready = {(row[0].strip("| "), row[2], row[4]) for row in rows}
-    lines = [line.strip("| ").split(" | ") for line in readme.splitlines()]
-    chapters = [line for line in lines if len(line) == 4 and line[0].isdigit()]
-    assert ready == {(row[0], row[2], row[3]) for row in chapters} != set()
+    """Number, question, length and state, word by word; papers by name and year."""
+    pages = [(ROOT / "book" / "intro.md").read_text(), readme]
+    rows = [line.strip("| ").split(" | ") for p in pages for line in p.splitlines()]
+    chapters = [row for row in rows if len(row) == 6 and row[0].isdigit()]
+    titled, listed = chapters[:12], chapters[12:]
+    for theirs, ours in zip(titled, listed, strict=True):
+        assert [theirs[i] for i in (0, 2, 4, 5)] == [ours[i] for i in (0, 2, 4, 5)]
+        key = re.search(r"`([a-z]+)(\d{4})", theirs[3])
+        names = [key[1].title(), f"({key[2]})"] if key else [theirs[3]]
+        assert [name for name in names if name not in ours[3]] == []
+
+
+def test_the_readme_counts_the_claims_of_the_ledger(readme):
+    claims = ledger.load()
+    numbers = [len(claims)] + [
+        sum(claim.verdict == verdict for claim in claims) for verdict in ledger.VERDICTS
+    ]
+    said = readme.split("chapters; the last")[1].split("attempted.")[0]
+    assert list(map(int, re.findall(r"\d+", said))) == numbers
 
 
 def test_the_readmes_links_lead_somewhere(readme):

@@ -140,7 +140,7 @@ def test_the_rings_have_their_symmetries(low):
     for K, b, W, c in copies:
         copy = variational.Parameters(OneLayer(K, b), variational.Affine(W, c))
         difference = energy(RINGS, copy) - energy(RINGS, p)
-        assert abs(difference) < 1e-14 * 20
+        assert abs(difference) < 1e-14
         assert abs(K - p.block.weight).max() + abs(b - p.block.bias).max() > 0.1
 
 
@@ -422,13 +422,15 @@ def test_recovery_sequences_cost_no_more_than_their_limit():
         np.testing.assert_allclose(rough, limit, rtol=1e-3)
 
 
-def test_energies_of_sequences_are_no_less_than_their_limit():
+@pytest.mark.parametrize("seed", range(4))
+def test_energies_of_sequences_are_no_less_than_their_limit(seed):
     r"""$\theta_n = \Pi_n \theta$ plus an oscillation that dies out in $L^2$, not in
     $H^1$: it costs $\frac12 a^2 \pi^2$ of each entry, however fast it is."""
     problem, parameters = asymmetric(OneLayer)
-    path, parts = smooth_path(jr.key(7))
+    path, parts = smooth_path(jr.key(7 + seed))
     limit = [d + float(t) * s for (d, s), t in zip(parts, problem.tau, strict=True)]
-    n, a, m = 4096, 0.5, 64
+    rng = np.random.default_rng(seed)
+    n, a, m = 8192, rng.uniform(0.2, 2), int(rng.integers(128, 256))
     sampled = variational.recovered(path, parameters.readout, n)
     wave = jnp.asarray(a * np.sin(np.pi * m * np.arange(n) / n) / m)
     block = jax.tree.map(
@@ -436,9 +438,7 @@ def test_energies_of_sequences_are_no_less_than_their_limit():
     )
     excess = problem.roughness(variational.Parameters(block, sampled.readout))[:2]
     excess = excess - np.array(limit)
-    np.testing.assert_allclose(
-        excess, a**2 * np.pi**2 / 2 * np.array([9, 3]), rtol=0.05
-    )
+    np.testing.assert_allclose(excess, a**2 * np.pi**2 / 2 * np.array([9, 3]), rtol=0.1)
 
 
 def test_interpolants_have_the_energy_of_their_nodes():

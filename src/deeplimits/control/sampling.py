@@ -130,8 +130,9 @@ class SamplingConstants:
 
     and $M\, \mathrm{E}(J_M - J) \to -\frac12 \operatorname{tr}(H^{-1} \Sigma)$.
     `control` is the limit of $\sqrt M$ times the root mean square, over draws and over
-    depth, of $\theta_M - \theta$; `value` is that standard deviation; `bias` is that
-    trace.
+    depth, of $\theta_M - \theta$.
+
+    `value` is the standard deviation of $\ell$, and `bias` the limit of the mean.
 
     Entry by entry, in the form of the control, `each` is the root of the diagonal of
     $H^{-1} \Sigma H^{-1}$.
