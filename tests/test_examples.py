@@ -15,8 +15,18 @@ from deeplimits import exercises, ledger
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("book/*.md"))]
 
-# Python that is run elsewhere, with what a reader would bring.
-BROUGHT = {"book/diagnose.md": "test_diagnosis.py has a network of PyTorch and of Flax"}
+# What a reader would bring to the examples of a page.
+BROUGHT = {
+    "book/diagnose.md": """\
+import jax.random as jr
+from deeplimits import initialisation
+from deeplimits.residual import OuterLayer, ResNet
+
+weights = initialisation.independent(32, (4, 4), key=jr.key(0))
+model = ResNet(OuterLayer(weights))
+params = {f"layer_{k}": {"kernel": weights[k]} for k in range(32)}
+""",
+}
 # What a page prints, where it says so.
 SAID = {"book/how-to-use.md": "reading-the-slope: not yet. Hint: "}
 # Commands that cost too much here, and what holds them: what they name is looked up.
@@ -80,7 +90,9 @@ print(json.dumps(found))
 
 def test_every_python_example_runs(tmp_path):
     """In one process as a reader has it, without the strictness of these tests."""
-    pages = {k: v for k, v in examples("python", "py").items() if k not in BROUGHT}
+    pages = examples("python", "py")
+    for page, text in BROUGHT.items():
+        pages[page] = [("brought", text), *pages[page]]
     assert len(pages) >= 3
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", _RUN],

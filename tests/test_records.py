@@ -157,6 +157,35 @@ def test_an_edited_source_is_noticed(recorded):
     assert "source and record have different cells" in reasons
 
 
+def test_other_prose_keeps_the_outputs(recorded, monkeypatch):
+    """They are of the code alone, and so is what the record says of their making."""
+    path, page = recorded / "book" / "toy.ipynb", recorded / "book" / "toy.md"
+    before = nbformat.read(path, as_version=4)
+    page.write_text(page.read_text().replace("# Toy", "# Another") + "\nMore.\n")
+    assert records.stale(recorded, "toy") != []
+    monkeypatch.setattr(records, "execute", None)  # it must not be needed
+    assert records.main(["--root", str(recorded)]) == 0
+    after = nbformat.read(path, as_version=4)
+    assert records.stale(recorded, "toy") == []
+    assert "More." in after.cells[-1].source
+    ran = [[cell for cell in n.cells if "outputs" in cell] for n in (before, after)]
+    assert ran[0] == ran[1] != []
+    about = [each.metadata.deeplimits.provenance for each in (before, after)]
+    assert about[0] == about[1]
+
+
+def test_other_code_or_another_library_takes_more_than_new_prose(recorded):
+    page = recorded / "book" / "toy.md"
+    old = page.read_text()
+    page.write_text(old.replace("print(", "print( "))
+    assert records.reworded(recorded, "toy") is None
+    page.write_text(old + "\nMore.\n")
+    assert records.reworded(recorded, "toy") is not None
+    ledger = recorded / "src" / "deeplimits" / "ledger.py"
+    ledger.write_text(ledger.read_text() + "\nMORE = 7\n")
+    assert records.reworded(recorded, "toy") is None
+
+
 def test_an_edited_record_is_noticed(recorded):
     edit(recorded, lambda n: n.cells[-1].update(source="print(7 * 6)"))
     assert records.stale(recorded, "toy") == ["source and record have different cells"]

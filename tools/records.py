@@ -2,7 +2,8 @@
 
 A chapter `book/NAME.md` has an executed record `book/NAME.ipynb`, committed with its
 outputs. The record carries a fingerprint of all that it depends on, so that only what
-has changed is run again.
+has changed is run again. Where prose alone has changed, nothing is run: the record gets
+the new prose, and keeps its outputs and what it says of their making.
 
     python tools/records.py [NAME ...]         run what is stale, two at a time
     python tools/records.py --check            name what is stale; exit 1 if any is
@@ -273,6 +274,31 @@ def stale(root: Path, name: str) -> list[str]:
     return reasons + list(_unsound(record))
 
 
+def _code(notebook: NotebookNode) -> list[tuple[str, tuple[str, ...]]]:
+    return [(source, tags) for kind, source, tags in _shape(notebook) if kind == "code"]
+
+
+def reworded(root: Path, name: str) -> NotebookNode | None:
+    """The record with the prose and captions of today's source; `None`
+    if more than that has changed, so that the chapter has to be run."""
+    path, page = root / "book" / f"{name}.ipynb", f"book/{name}.md has changed"
+    words = {page, "source and record have different cells"}
+    if not set(stale(root, name)) <= words:
+        return None
+    record, source = nbformat.read(path, as_version=4), read_source(root, name)
+    if _code(record) != _code(source):
+        return None
+    ran = iter([cell for cell in record.cells if cell.cell_type == "code"])
+    for cell in source.cells:
+        if cell.cell_type == "code":
+            done = next(ran)
+            cell.update(outputs=done.outputs, execution_count=done.execution_count)
+    marks = fingerprint(root, name)
+    source.metadata = record.metadata
+    source.metadata[PACKAGE] = record.metadata[PACKAGE] | {"fingerprint": marks}
+    return source
+
+
 # ------------------------------------------------------------------ execution
 
 
@@ -444,9 +470,13 @@ def main(argv: list[str] | None = None) -> int:
     root, names = options.root, options.names or chapters(options.root)
     if options.check:
         return _check(root, names)
+    output = (options.output or root / "book").resolve()
     if not (options.force or options.output):
         names = [name for name in names if stale(root, name)]
-    output = (options.output or root / "book").resolve()
+        for name in names:
+            if kept := reworded(root, name):
+                write(kept, output / f"{name}.ipynb")
+        names = [name for name in names if stale(root, name)]
     failures = record_all(root, names, options.given, output)
     for failure in failures:
         print(failure, file=sys.stderr)
