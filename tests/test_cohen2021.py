@@ -27,6 +27,7 @@ from deeplimits.experiments.cohen2021 import (
     trend,
 )
 from deeplimits.experiments.runner import Point
+from deeplimits.intervals import Kind
 from deeplimits.losses import mean_square_entry
 from deeplimits.residual import OneLayer, ResNet
 
@@ -465,6 +466,114 @@ def test_the_deepest_is_the_last_before_a_seed_fails():
     for least in (4, 128, 1000):
         with pytest.raises(ValueError, match="no depth from"):
             scaling.deepest(found, least=least)
+
+
+def test_a_difference_of_slopes_is_that_of_each_seed_with_itself():
+    found = archived().sel(depth=slice(16, 64))
+    # the seeds' exponents are -1.1 + (-0.1, 0, 0.1), the others 0.8: known to the digit
+    got = scaling.slope_difference(found["increment_A"].T, found["sum_A"])
+    half = 4.302653 * 0.1 / 3**0.5
+    assert got.numbers == pytest.approx((-1.9, -1.9 - half, -1.9 + half), abs=1e-6)
+    assert got.kind is Kind.SEEDS
+    assert got.halves is None
+    # what the seeds have in common drops out of the interval
+    twice = found["increment_A"] * found["sum_A"]
+    got = scaling.slope_difference(twice, found["increment_A"])
+    assert got.numbers == pytest.approx((0.8, 0.8, 0.8), abs=1e-10)
+    with pytest.raises(ValueError, match="not equal along"):
+        scaling.slope_difference(found["sum_A"], found["sum_A"].isel(depth=[0, 1]))
+
+
+# powers of two, so that curves meet at their ends to the digit; their order is free
+LARGE, SMALL, MIDDLE = RATES = [2.0**-8, 2.0**-10, 2.0**-9]
+
+
+def of_rates(function):
+    """`function` of depth and rate, for two seeds of their own sizes."""
+    depths = 2 ** np.arange(4, 10)
+    rows = [function(depths, rate)[:, None] * np.array([1.0, 3.0]) for rate in RATES]
+    decaying = np.full((6, 2), 7.0)
+    return xr.DataArray(
+        np.array([*rows, decaying]),
+        {"case": [*map(str, RATES), "0.01 to 0.0001"], "depth": depths},
+        ("case", "depth", "seed"),
+    )
+
+
+def test_a_change_of_slope_is_the_upper_half_less_the_lower_one():
+    depths, turns = 2.0 ** np.arange(9), np.array([-0.4, -0.5, -0.9])
+    # -1 to depth 16, and from there on by seed; the seeds' sizes do not matter
+    bent = depths[:, None] ** -1.0
+    bent = bent * np.maximum(depths[:, None] / 16, 1) ** (1 + turns) * [1.0, 5.0, 0.3]
+    values = xr.DataArray(bent, {"depth": depths}, ("depth", "seed"))
+    expected = statistics.mean_interval(1 + turns)
+    for rows in (values, values.T):
+        got = budget.change_of_slope(rows)
+        assert got.numbers == pytest.approx(expected.numbers, abs=1e-10)
+        assert got.kind is Kind.SEEDS
+    with pytest.raises(ValueError, match=r"needs five depths: got \[1.0, 2.0, 4.0"):
+        budget.change_of_slope(values[:4])
+
+
+def test_a_ratio_of_cases_is_a_geometric_mean_over_seeds():
+    values = xr.DataArray(
+        np.array([[2.0, 8.0, 6.0], [1.0, 1.0, 1.5]], "f4"),
+        {"case": ["fast", "slow"]},
+        ("case", "seed"),
+    )
+    got, logs = budget.ratio(values, "fast", "slow"), np.log([2.0, 8.0, 4.0])
+    # Student's t at 97.5 % with two degrees of freedom
+    half = 4.302653 * np.std(logs, ddof=1) / 3**0.5
+    bounds = (4.0, 4.0 * np.exp(-half), 4.0 * np.exp(half))
+    assert got.numbers == pytest.approx(bounds, rel=1e-6)
+    with pytest.raises(ValueError, match="unknown case 'late'; known: fast, slow"):
+        budget.ratio(values, "late", "slow")
+
+
+@pytest.mark.parametrize("power", [2.0, 1.0])
+def test_curves_in_their_own_units_do_not_part(power):
+    def function(depth, rate):
+        x = depth * rate**power / (64 * MIDDLE**power)
+        return np.exp(np.abs(np.log(x)))  # with its kink at a depth of each curve
+
+    values = of_rates(function)
+    assert budget.apart(values, power) == pytest.approx(1, abs=1e-10)
+    x, rows = budget.in_units(values, str(MIDDLE), power)
+    np.testing.assert_allclose(x, values["depth"] * MIDDLE**power)
+    np.testing.assert_array_equal(rows, values.sel(case=str(MIDDLE)).T)
+    # at half the rate the same x stands at 2^p times the depth
+    turns = [budget.turn(values, str(rate)) for rate in (LARGE, MIDDLE, SMALL)]
+    assert turns == [64 / 2**power, 64, 64 * 2**power]
+
+
+def test_curves_part_by_what_the_units_lack():
+    # L eta^2 against L eta^p: a curve over that of twice the rate is 2^(p - 2); of six
+    # depths as many lie within the other's as p leaves
+    values = of_rates(lambda depth, rate: depth * rate**2)
+    for power, inside in ((2.0, 4), (3.0, 3), (1.0, 5)):
+        expected = np.full(2 * inside, 2.0 ** (power - 2))
+        np.testing.assert_allclose(budget.apart(values, power), expected)
+    # a rate over the next larger one, the smallest first
+    heights = {SMALL: 6.0, MIDDLE: 2.0, LARGE: 1.0}
+    values = of_rates(lambda depth, rate: np.full(6, heights[rate]))
+    np.testing.assert_allclose(budget.apart(values), [3.0] * 4 + [2.0] * 4)
+
+
+def test_a_depth_that_a_seed_does_not_reach_is_left_out():
+    values = of_rates(lambda depth, rate: depth * rate**2)
+    values.loc[{"case": str(LARGE), "depth": 512, "seed": 1}] = np.nan
+    x, rows = budget.in_units(values, str(LARGE))
+    assert rows.shape == (2, 5)
+    np.testing.assert_allclose(x, 2.0 ** np.arange(4, 9) * LARGE**2)
+    assert budget.apart(values).shape == (8,)
+    values.loc[{"case": str(LARGE)}] = np.nan
+    for wrong, message in (
+        (lambda: budget.turn(values, str(LARGE)), "no depth has a number for every"),
+        (lambda: budget.turn(values, "0.01 to 0.0001"), "unknown constant rate"),
+        (lambda: budget.apart(values[1:2]), "no two rates overlap in L times"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong()
 
 
 def sde(activation="centred softplus", **options):

@@ -18,6 +18,7 @@ from deeplimits.experiments.marion2024 import (
     long_time,
     setting,
 )
+from deeplimits.intervals import Kind
 from deeplimits.residual import ResNet, TwoLayer
 from deeplimits.statistics import loglog_slope
 
@@ -228,6 +229,33 @@ def _crossed(depth, target):
     weights = counterexample._only_weights
     run = training.train(model, (one, target * one), *plan, trainable=weights)
     return np.asarray(run.finished().model.block.weight[:, 0, 0])
+
+
+def test_a_jump_moves_by_the_distance_of_its_places():
+    places = np.array([[0.5, 0.25, 0.875], [0.5, 0.75, 0.125], [0.25, 0.25, 0.25]])
+    found = xr.Dataset({"place": (("depth", "seed"), places)}, {"depth": [64, 8, 16]})
+    for pair in ((8, 64), (64, 8)):
+        got = initialisation.moved(found, *pair)
+        np.testing.assert_array_equal(got, [0.0, 0.5, 0.75])
+    with pytest.raises(ValueError, match="unknown depth '32'; known: 64, 8, 16"):
+        initialisation.moved(found, 8, 32)
+
+
+def test_a_share_has_the_exact_binomial_interval():
+    got = initialisation.share(np.array([True, True, False, True]))
+    # k of n, Clopper and Pearson: P(at least k) and P(at most k) are 2.5 % at the ends
+    assert got.value == 3 / 4
+    assert got.kind is Kind.CASES
+    assert 4 * got.low**3 - 3 * got.low**4 == pytest.approx(0.025, abs=1e-6)
+    assert 1 - got.high**4 == pytest.approx(0.025, abs=1e-6)
+    every = initialisation.share(np.full(10, True))
+    assert every.numbers == pytest.approx((1, 0.025**0.1, 1), abs=1e-6)
+
+
+@pytest.mark.parametrize("hits", [np.zeros(0, bool), np.ones((2, 2), bool), np.ones(3)])
+def test_a_share_is_of_yes_and_no(hits, as_in_use):
+    with pytest.raises(ValueError, match="hits must be a row of booleans"):
+        initialisation.share(hits)
 
 
 def test_a_crossing_tears_where_the_target_is_above():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -21,16 +22,32 @@ from ...checks import (
     require_room,
     require_within,
 )
+from ...intervals import Interval
 from ...losses import mean_square_entry
 from ...residual import ResNet
-from ...statistics import scaling_norms, trend_and_noise
+from ...statistics import (
+    loglog_slope,
+    mean_interval,
+    scaling_norms,
+    trend_and_noise,
+)
 from ...training import train
 from ..registry import experiment
 from ..runner import Point, Runner
 from .runs import AbstractTraining, Seeds, require_training, shared_seeds
 from .setting import matrices, network
 
-__all__ = ["Budget", "first_below", "label", "norms_at_a_budget"]
+__all__ = [
+    "Budget",
+    "apart",
+    "change_of_slope",
+    "first_below",
+    "in_units",
+    "label",
+    "norms_at_a_budget",
+    "ratio",
+    "turn",
+]
 
 Case = tuple[float, float]
 AVERAGED = 8  # steps whose losses are averaged before they are compared with the rule
@@ -180,3 +197,93 @@ def _norms(model: ResNet) -> dict[str, Array]:
 @jax.jit
 def _losses(model: ResNet, data) -> Float[Array, " seeds"]:
     return eqx.filter_vmap(mean_square_entry)(model, data)
+
+
+def change_of_slope(values: xr.DataArray) -> Interval:
+    """The slope over the upper half of the depths less that over the lower one, seed by
+    seed: zero for a power law.
+
+    `values` has the axes `depth` and `seed`. The halves are those of `loglog_slope`,
+    and the interval is Student's, over seeds. Raises `ValueError` for fewer than five
+    depths.
+    """
+    depth = values["depth"].values
+    rows = values.transpose("seed", "depth").values
+    halves = [loglog_slope(depth, row).halves for row in rows]
+    if () in halves:
+        raise ValueError(f"a change of slope needs five depths: got {depth.tolist()}.")
+    return mean_interval([upper.value - lower.value for lower, upper in halves])
+
+
+def ratio(values: xr.DataArray, case: str, other: str) -> Interval:
+    r"""The geometric mean over the seeds $i$ of $x_i / y_i$, for `values` $x$ in `case`
+    and $y$ in `other`, with Student's interval of the logarithms.
+
+    `values` has the axes `case` and `seed`.
+    """
+    for name in (case, other):
+        require_known("case", name, values["case"].values.tolist())
+    x, y = (values.sel(case=name).values.astype(float) for name in (case, other))
+    logs = mean_interval(np.log(x / y))
+    return Interval(*np.exp(logs.numbers), logs.kind)
+
+
+def _constant(values: xr.DataArray) -> list[str]:
+    """The cases of a constant rate, the smallest rate first."""
+    names = [str(name) for name in values["case"].values if " to " not in str(name)]
+    return sorted(names, key=float)
+
+
+def in_units(
+    values: xr.DataArray, case: str, power: float = 2.0
+) -> tuple[Float[np.ndarray, " depths"], Float[np.ndarray, "seeds depths"]]:
+    r"""The curve of one constant rate $\eta$ against $L \eta^p$, where $p$ is `power`:
+    $L \eta^p$ for all depths, and the values there.
+
+    `values` has the axes `case`, `depth` and `seed`; `case` is the rate in words.
+    Depths at which a seed has no number are left out: it never got to the loss. Raises
+    `ValueError` where none is left, and for a case that is no constant rate.
+    """
+    require_known("constant rate", case, _constant(values))
+    rows = values.sel(case=case).transpose("seed", "depth").astype(float)
+    rows = rows[:, np.isfinite(rows).all("seed").values]
+    if not rows.size:
+        raise ValueError(f"at rate {case} no depth has a number for every seed.")
+    return rows["depth"].values * float(case) ** power, rows.values
+
+
+def _mean_curve(values: xr.DataArray, case: str, power: float):
+    x, rows = in_units(values, case, power)
+    return x, np.exp(np.log(rows).mean(0))
+
+
+def turn(values: xr.DataArray, case: str) -> int:
+    """The depth at which the geometric mean over seeds is least, at one constant rate.
+
+    `values` has the axes `case`, `depth` and `seed`.
+    """
+    depth, means = _mean_curve(values, case, 0.0)
+    return int(depth[means.argmin()])
+
+
+def apart(values: xr.DataArray, power: float = 2.0) -> Float[np.ndarray, " pairs"]:
+    r"""The curves of different rates over one another, against $L \eta^p$.
+
+    With $y_\eta(x)$ the geometric mean over seeds at $x = L \eta^p$, these are the
+    $y_\eta(x) / y_{\eta'}(x)$ for each constant rate $\eta$ and the next larger one
+    $\eta'$, at the $x$ of $\eta$ that lie within those of $\eta'$, whose logarithm is
+    interpolated linearly in $\log x$. All are one where depth and rate enter through
+    $L \eta^p$ alone.
+
+    `values` has the axes `case`, `depth` and `seed`. Raises `ValueError` where no two
+    curves overlap.
+    """
+    curves = [_mean_curve(values, case, power) for case in _constant(values)]
+    found = []
+    for (x, y), (there, larger) in itertools.pairwise(curves):
+        inside = (x >= there.min()) & (x <= there.max())
+        logs = np.interp(np.log(x[inside]), np.log(there), np.log(larger))
+        found.append(y[inside] / np.exp(logs))
+    if not sum(ratios.size for ratios in found):
+        raise ValueError(f"no two rates overlap in L times the rate to the {power:g}.")
+    return np.concatenate(found)

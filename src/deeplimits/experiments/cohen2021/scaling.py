@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import PRNGKeyArray
 
+from ...intervals import Interval
 from ...statistics import Slope, loglog_slope
 from ..registry import experiment
 from ..runner import Point, Runner
@@ -19,7 +20,15 @@ from .runs import (
     shared_seeds,
 )
 
-__all__ = ["NORMS", "Scaling", "deepest", "exponents", "grid", "norms_against_depth"]
+__all__ = [
+    "NORMS",
+    "Scaling",
+    "deepest",
+    "exponents",
+    "grid",
+    "norms_against_depth",
+    "slope_difference",
+]
 
 
 def grid(base: float, least: int, most: int) -> tuple[int, ...]:
@@ -137,6 +146,21 @@ def exponents(
         name: loglog_slope(depth, values.transpose("seed", "depth"), window=window)
         for name, values in found.items()
     }
+
+
+def slope_difference(values: xr.DataArray, other: xr.DataArray) -> Interval:
+    """The slope of `values` against depth less that of `other`, seed by seed.
+
+    Both have the axes `depth` and `seed`. The interval is Student's, over seeds: where
+    these share their data and their start, it is narrower than those of both slopes
+    would make it. Raises `ValueError` for other depths or seeds in one than in the
+    other.
+    """
+    values, other = xr.align(values, other, join="exact")
+    # a slope is linear in the logarithms: the difference is the slope of the ratio
+    rows = (values.astype(float) / other.astype(float)).transpose("seed", "depth")
+    slope = loglog_slope(rows["depth"], rows)
+    return Interval(*slope.numbers, slope.kind)
 
 
 def deepest(dataset: xr.Dataset, least: int = 16) -> int:

@@ -8,16 +8,19 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from scipy import stats
 
 from ... import datasets, losses, training
 from ... import initialisation as laws
 from ...checks import (
     require_at_least,
     require_choices,
+    require_known,
     require_positive,
     require_room,
 )
+from ...intervals import Interval, Kind
 from ...residual import ACTIVATIONS, ResNet, TwoLayer
 from ...statistics import successive_distances
 from ..registry import experiment
@@ -28,8 +31,10 @@ __all__ = [
     "Initialisation",
     "compare_initialisations",
     "jump",
+    "moved",
     "profile",
     "relu_jump",
+    "share",
     "trained_layers",
 ]
 
@@ -191,6 +196,23 @@ def profile(model: ResNet, bins: int) -> Float[Array, " bins"]:
     place = jnp.arange(1, model.depth) * bins // model.depth
     largest = jax.ops.segment_max(gaps, place, num_segments=bins)
     return jnp.maximum(largest, 0)
+
+
+def moved(dataset: xr.Dataset, depth: int, other: int) -> xr.DataArray:
+    r"""$|s - s'|$ of the depth-times $s$ and $s'$ at which the layers jump most, at two
+    depths: near zero where the jump keeps its place. See `jump`."""
+    for L in (depth, other):
+        require_known("depth", str(L), map(str, dataset["depth"].values))
+    return abs(dataset["place"].sel(depth=depth) - dataset["place"].sel(depth=other))
+
+
+def share(hits: Bool[np.ndarray, " cases"]) -> Interval:
+    """The share of the cases that are hits, and its exact binomial interval at 95 %."""
+    if hits.ndim != 1 or not hits.size or hits.dtype != bool:
+        raise ValueError(f"hits must be a row of booleans: {hits.dtype}, {hits.shape}.")
+    found = stats.binomtest(int(hits.sum()), hits.size)
+    ends = found.proportion_ci()
+    return Interval(found.statistic, ends.low, ends.high, Kind.CASES)
 
 
 def _member(config, law, activation, depth, key) -> tuple[ResNet, tuple[Array, Array]]:
