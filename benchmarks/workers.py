@@ -3,8 +3,9 @@
 Run `python benchmarks/workers.py` on a machine that does nothing else. It prints, and
 writes to `results/benchmarks/workers.nc`, the seconds of a piece that computes next to
 nothing, and those of `marion2025/histogram` (200 pieces of its size `book`) in this
-process and on `--workers` processes. With `--scheduler ADDRESS` also on that Dask
-cluster. Every run is checked against the first, bit by bit.
+process and on `--workers` processes, with the cores that this process keeps busy
+meanwhile. With `--scheduler ADDRESS` also on that Dask cluster. Every run is checked
+against the first, bit by bit.
 """
 
 import argparse
@@ -41,11 +42,13 @@ def measure(where: str, executor: Executor | None, reference: xr.Dataset | None)
     for sizes in (small, config):
         seconds(histogram, sizes, executor)
     overhead = seconds(histogram, small, executor)[0] / SMALL["draws"]
+    cpu = time.process_time()
     spent, found = seconds(histogram, config, executor)
+    cores = (time.process_time() - cpu) / spent
     if reference is not None and not found.identical(reference):
         raise ValueError(f"{where} found other numbers than one process.")
-    print(f"{where:12} {1e3 * overhead:8.2f} ms a piece {spent:8.1f} s", flush=True)
-    return {"overhead": overhead, "seconds": spent}, found
+    print(f"{where:12} {1e3 * overhead:8.2f} ms a piece {spent:8.1f} s, {cores:.2f} cores")
+    return {"overhead": overhead, "seconds": spent, "cores": cores}, found
 
 
 def main() -> None:
@@ -70,7 +73,7 @@ def main() -> None:
     dataset = xr.Dataset(
         {
             n: ("where", [row[n] for row in rows.values()])
-            for n in ("overhead", "seconds")
+            for n in ("overhead", "seconds", "cores")
         }
     ).assign_coords(where=list(rows))
     results.save(

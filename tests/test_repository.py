@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import require
 
-from deeplimits import ledger
+from deeplimits import ledger, results
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP = """\
@@ -145,6 +145,14 @@ def test_the_readme_counts_the_claims_of_the_ledger(readme):
     ]
     said = readme.split("chapters; the last")[1].split("attempted.")[0]
     assert list(map(int, re.findall(r"\d+", said))) == numbers
+
+
+def test_archives_are_made_from_a_clean_tree():
+    """A `+` behind the commit says that files differed from it."""
+    paths = sorted((ROOT / "results").rglob("*.nc"))
+    made = {path.name: results.load(path).attrs["commit"] for path in paths}
+    assert len(made) > 40
+    assert {name: commit for name, commit in made.items() if "+" in commit} == {}
 
 
 def test_the_readmes_links_lead_somewhere(readme):
