@@ -225,7 +225,8 @@ def ratio(values: xr.DataArray, case: str, other: str) -> Interval:
         require_known("case", name, values["case"].values.tolist())
     x, y = (values.sel(case=name).values.astype(float) for name in (case, other))
     logs = mean_interval(np.log(x / y))
-    return Interval(*np.exp(logs.numbers), logs.kind)
+    mean, low, high = np.exp(logs.numbers)
+    return Interval(mean, low, high, logs.kind)
 
 
 def _constant(values: xr.DataArray) -> list[str]:
@@ -246,7 +247,7 @@ def in_units(
     """
     require_known("constant rate", case, _constant(values))
     rows = values.sel(case=case).transpose("seed", "depth").astype(float)
-    rows = rows[:, np.isfinite(rows).all("seed").values]
+    rows = rows[:, np.isfinite(rows.values).all(0)]
     if not rows.size:
         raise ValueError(f"at rate {case} no depth has a number for every seed.")
     return rows["depth"].values * float(case) ** power, rows.values
