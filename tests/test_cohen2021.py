@@ -557,6 +557,10 @@ def test_curves_part_by_what_the_units_lack():
     heights = {SMALL: 6.0, MIDDLE: 2.0, LARGE: 1.0}
     values = of_rates(lambda depth, rate: np.full(6, heights[rate]))
     np.testing.assert_allclose(budget.apart(values), [3.0] * 4 + [2.0] * 4)
+    # the mean over seeds is geometric: a curve and the inverse of another are level
+    values = of_rates(lambda depth, rate: depth * rate)
+    values = values ** xr.DataArray([1.0, -1.0], dims="seed")
+    np.testing.assert_allclose(budget.apart(values), np.ones(8))
 
 
 def test_a_depth_that_a_seed_does_not_reach_is_left_out():
