@@ -47,7 +47,8 @@ def measure(where: str, executor: Executor | None, reference: xr.Dataset | None)
     cores = (time.process_time() - cpu) / spent
     if reference is not None and not found.identical(reference):
         raise ValueError(f"{where} found other numbers than one process.")
-    print(f"{where:12} {1e3 * overhead:8.2f} ms a piece {spent:8.1f} s, {cores:.2f} cores")
+    took = f"{1e3 * overhead:8.2f} ms a piece {spent:8.1f} s, {cores:.2f} cores"
+    print(f"{where:12} {took}", flush=True)
     return {"overhead": overhead, "seconds": spent, "cores": cores}, found
 
 
