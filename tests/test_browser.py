@@ -224,6 +224,15 @@ class Visit:
         """Of the content. A phone's own `innerWidth` grows with it."""
         return self.page.evaluate("document.documentElement.scrollWidth")
 
+    def wide_on_paper(self):
+        """Formulas that a printed page of A4 cuts off."""
+        self.page.emulate_media(media="print")
+        self.page.set_viewport_size({"width": 717, "height": 1000})
+        wide = self.page.evaluate(WIDE)
+        self.page.emulate_media(media="null")
+        self.page.set_viewport_size(LAPTOP["viewport"])
+        return wide
+
     def clipped(self):
         return self.page.evaluate(CLIPPED)
 
@@ -330,6 +339,7 @@ def test_a_page_on_a_laptop(visit, site, path):
         small=seen.small_figures() if path in READ else [],
         idle=seen.page.evaluate(IDLE_STOPS),
         unreachable=seen.page.evaluate(UNREACHABLE),
+        wide_on_paper=seen.wide_on_paper(),
     )
     seen.page.evaluate(THIN.replace("FIRST", json.dumps(path == PAGES[0])))
     third = found(light=seen.barriers(rules=NAMES))

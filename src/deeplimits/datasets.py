@@ -102,8 +102,8 @@ def flow_pairs(
 ) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
     r"""Inputs $x \sim \mathcal{U}(-1, 1)^d$ and where a scalar recursion takes them:
 
-    $$ z_0 = x, \qquad z_{t+1} = z_t + K^{-1/2} \tanh\bigl(
-       \sin(5\pi t/K)\, z_t + \cos(5\pi t/K)\bigr), \quad t = 0, \dots, K - 1, $$
+    $$ \begin{gathered} z_0 = x, \qquad z_{t+1} = z_t + K^{-1/2} \tanh\bigl( \\
+       \sin(5\pi t/K)\, z_t + \cos(5\pi t/K)\bigr), \quad t < K, \end{gathered} $$
 
     componentwise, with the target $z_K$ plus `noise` times a standard normal; then
     both are scaled to Euclidean norm one. The step is $K^{-1/2}$, not $1/K$.

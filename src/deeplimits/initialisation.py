@@ -121,9 +121,9 @@ def fractional_noise(
 ) -> Float[Array, "depth ..."]:
     r"""Fractional Gaussian noise: the increments of fractional Brownian motion $B^H$,
 
-    $$ X_k = L^{H} \bigl(B^H_{(k+1)/L} - B^H_{k/L}\bigr), \qquad
-       \mathbb{E} X_j X_k = \tfrac12 \bigl(|n+1|^{2H} - 2|n|^{2H} + |n-1|^{2H}\bigr),
-       \quad n = j - k, $$
+    $$ \begin{gathered} X_k = L^{H} \bigl(B^H_{(k+1)/L} - B^H_{k/L}\bigr), \\
+       \mathbb{E} X_j X_{j+n}
+       = \tfrac12 \bigl(|n+1|^{2H} - 2|n|^{2H} + |n-1|^{2H}\bigr), \end{gathered} $$
 
     normal of variance one, with independent entries. Exact for every $0 < H < 1$: the
     covariance is embedded in a circulant matrix, whose symmetric root is taken by

@@ -319,8 +319,8 @@ class Matrix(eqx.Module):
 class ResNet(eqx.Module):
     r"""The residual network of depth $L$,
 
-    $$ h_0 = A(x), \qquad h_{k+1} = h_k + \delta_k f(h_k, Z_{k+1}), \quad
-       k = 0, \dots, L - 1, \qquad F(x) = B(h_L), $$
+    $$ \begin{gathered} h_0 = A(x), \qquad F(x) = B(h_L), \\
+       h_{k+1} = h_k + \delta_k f(h_k, Z_{k+1}), \quad k < L, \end{gathered} $$
 
     with $\delta_k = L^{-\beta}$, or trained: `scale` holds one $\delta$ or one a layer,
     and $\delta_k = L^{-\beta}\,$`scale`$_k$, or its modulus if `absolute`, as with one

@@ -147,9 +147,12 @@ def hinge_flow(
 ) -> Float[Array, "n d"]:
     r"""Where one hinge, a shear or not, has the points after time 1: the flow of
 
-    $$ \dot x = v\, \mathrm{ReLU}(\langle a, x \rangle + b) \quad \text{is} \quad
-       x + \varphi(\langle a, v \rangle)\, \mathrm{ReLU}(\langle a, x \rangle + b)\, v,
-       \qquad \varphi(\lambda) = \frac{e^\lambda - 1}{\lambda}, \quad \varphi(0) = 1, $$
+    $$ \begin{gathered} \dot x = v\, \mathrm{ReLU}(\langle a, x \rangle + b)
+       \quad \text{is} \\
+       x + \varphi(\langle a, v \rangle)\,
+       \mathrm{ReLU}(\langle a, x \rangle + b)\, v, \\
+       \varphi(\lambda) = (e^\lambda - 1)/\lambda, \quad \varphi(0) = 1,
+       \end{gathered} $$
 
     with $v$ = `outer` and $a$ = `inner`, since what is read, $z = \langle a, x \rangle
     + b$, obeys $\dot z = \langle a, v \rangle \max(z, 0)$. It costs $\|v\| \|a\|$.

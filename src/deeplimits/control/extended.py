@@ -29,10 +29,11 @@ def extended_msa(
 ) -> Solution:
     r"""Extended MSA: sweeps with penalties that keep the old states and costates true,
 
-    $$ \tilde H_k(\theta) = H_k(\theta) + \sum_s w_s \Bigl[
-       \tfrac{\rho_x}2 |f(x_s, \theta) - f(x_s, \theta_k)|^2
+    $$ \begin{gathered} \tilde H_k(\theta) = H_k(\theta) + \sum_s w_s \Bigl[
+       \tfrac{\rho_x}2 |f(x_s, \theta) - f(x_s, \theta_k)|^2 \\
        + \tfrac{\rho_p}2 \bigl|\bigl(\partial_x f(x_s, \theta)
-       - \partial_x f(x_s, \theta_k)\bigr)^{\!\top} p_s\bigr|^2 \Bigr], $$
+       - \partial_x f(x_s, \theta_k)\bigr)^{\!\top} p_s\bigr|^2 \Bigr],
+       \end{gathered} $$
 
     made smaller in each layer by `inner` steps of L-BFGS from $\theta_k$. `rho` is both
     $\rho$, or $(\rho_x, \rho_p)$: with weights that sum to 1 they do not depend on how

@@ -3,9 +3,9 @@ r"""Training as optimal control: one control for a whole law of inputs and label
 A network of $n$ layers with step $h = T/n$ carries the law $\mu_0$ of pairs $(x, y)$,
 labels at rest,
 
-$$ x_{k+1} = x_k + h f(x_k, \theta_k), \qquad
+$$ \begin{gathered} x_{k+1} = x_k + h f(x_k, \theta_k), \\
    J(\theta) = \int \ell(x_n, y) + h \sum_{k<n} r(t_k, x_k, y)\,\mathrm{d}\mu_0
-   + \lambda h \sum_{k<n} |\theta_k|^2, $$
+   + \lambda h \sum_{k<n} |\theta_k|^2, \end{gathered} $$
 
 with a terminal loss $\ell$, a running cost $r$ or none, and no factor $\frac12$. A law
 is points $x_s$ with labels $y_s$ and weights $w_s$: a sample with equal ones, or the

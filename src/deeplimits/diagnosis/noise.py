@@ -4,9 +4,10 @@ Model: $Z_k = T(k/L) + \xi_k$ entry by entry, a smooth *trend* $T$ and *noise* $
 whose sums have exponent $H$. Differences of order $p$ of $S_k = Z_1 + \dots + Z_k$ at
 lag $m$ have, over layers and entries, the mean square
 
-$$ V_p(m) = \sigma^2 c_p(H)\, m^{2H}
-            + O\bigl(m^{2p} \|T^{(p-1)}\|^2 / L^{2p-2}\bigr), \qquad
-   c_p(H) = -\tfrac12 \sum_{|j| \le p} (-1)^j \tbinom{2p}{p+j} |j|^{2H} : $$
+$$ \begin{gathered} V_p(m) = \sigma^2 c_p(H)\, m^{2H}
+            + O\bigl(m^{2p} \|T^{(p-1)}\|^2 / L^{2p-2}\bigr), \\
+   c_p(H) = -\tfrac12 \sum_{|j| \le p} (-1)^j \tbinom{2p}{p+j} |j|^{2H} :
+   \end{gathered} $$
 
 the first is exact for fractional noise of variance $\sigma^2$, and the second says what
 is left of the trend: at $p = 4$ so little that the slope at the lags 1, 2, 4 is that of

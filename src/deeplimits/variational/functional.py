@@ -6,10 +6,10 @@ $$ X_{i+1} = X_i + \tfrac1n f(X_i, \theta_i), \qquad z = W X_n + c, $$
 
 is trained by making small
 
-$$ E_n(\theta, \omega) = \sum_s \ell(z_s, y_s) + \sum_j \alpha_j R_n(\theta_j)
-   + \alpha |\omega|^2, \qquad
+$$ \begin{gathered} E_n(\theta, \omega) = \sum_s \ell(z_s, y_s)
+   + \sum_j \alpha_j R_n(\theta_j) + \alpha |\omega|^2, \\
    R_n(\theta_j) = n \sum_{i=1}^{n-1} |\theta_{j,i} - \theta_{j,i-1}|^2
-   + \tau_j |\theta_{j,0}|^2, $$
+   + \tau_j |\theta_{j,0}|^2, \end{gathered} $$
 
 where the parts $\theta_j$ of $\theta$ are the arrays of a block, and $\omega = (W, c)$.
 The limit $E_\infty$ has the flow of the neural ODE in place of the network and
