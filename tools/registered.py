@@ -8,6 +8,8 @@ claim in an executed record. (Archived results may be older than the record that
 them: so a verdict in the entry gives away that a number was known.)
 """
 
+import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from deeplimits import ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 OPEN = ("undecided", "not attempted")  # what an entry says before there is a number
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it is there
 
 
 class History:
@@ -25,6 +28,7 @@ class History:
 
     def __init__(self, root: Path):
         self.root = root
+        self.entries = functools.cache(self._entries)  # many were written together
 
     def git(self, *arguments: str) -> str | None:
         """What git says, or None where it refuses."""
@@ -38,18 +42,25 @@ class History:
             "false"
         )
 
-    def entries(self, commit: str) -> dict[str, dict]:
+    def _entries(self, commit: str) -> dict[str, dict]:
         """The entries with a range that the ledger had at a commit, by claim."""
         text = self.git("show", f"{commit}:book/claims.yml")
-        entries = (yaml.safe_load(text) if text else None) or []
+        entries = (yaml.load(text, LOADER) if text else None) or []
         return {entry["id"]: entry for entry in entries if entry.get("expected")}
 
-    def measured(self, claim: str) -> str | None:
-        """The first commit with a measurement of the claim in a record."""
-        words = f'"claim": "{claim}"'
-        options = ["--reverse", "--topo-order", "--format=%h", f"-S{words}"]
-        found = (self.git("log", *options, "--", "book/*.ipynb") or "").split()
-        return found[0] if found else None
+    @functools.cached_property
+    def measured(self) -> dict[str, str]:
+        """By claim, the first commit with a measurement of it in a record."""
+        options = ["--reverse", "--topo-order", "--format=commit %h", "-p", "-U0"]
+        lines = (self.git("log", *options, "--", "book/*.ipynb") or "").splitlines()
+        first, commit = {}, ""
+        for line in lines:
+            if line.startswith("commit "):
+                commit = line.removeprefix("commit ")
+            elif line.startswith("+"):
+                for claim in re.findall(r'"claim": "([^"]+)"', line):
+                    first.setdefault(claim, commit)
+        return first
 
     def precedes(self, first: str, second: str) -> bool:
         same = self.git("rev-parse", first) == self.git("rev-parse", second)
@@ -70,7 +81,7 @@ def problem(claim: ledger.Claim, history: History) -> str | None:
         return f"{claim.id}: commit {commit} has another range, or none."
     if entry["verdict"] not in OPEN:
         return f"{claim.id}: commit {commit} has a verdict already: {entry['verdict']}."
-    first = history.measured(claim.id)
+    first = history.measured.get(claim.id)
     if first is not None and not history.precedes(commit, first):
         return f"{claim.id}: {commit} is not before {first}, which measured it."
     return None
