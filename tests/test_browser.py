@@ -8,9 +8,7 @@ import functools
 import http.server
 import io
 import json
-import os
 import re
-import shutil
 import sys
 import threading
 from functools import cache
@@ -27,6 +25,7 @@ from deeplimits import films, plots
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
+from browser import CHROMIUM, launch  # noqa: E402
 from pages import contents, front_matter  # noqa: E402
 
 SITE = ROOT / "_build" / "html"
@@ -34,15 +33,6 @@ PAGES = [SITE / "book" / f"{name}.html" for name in contents()]
 # Those that Sphinx makes of the others.
 MADE = [
     SITE / f"{name}.html" for name in ("genindex", "prf-prf", "py-modindex", "search")
-]
-BROWSERS = [os.environ.get("CHROMIUM", ""), "chromium", "google-chrome"]
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
 ]
 # The theme looks for a table of contents on pages that have none.
 HARMLESS = ["Cannot read properties of null (reading 'classList')"]
@@ -186,12 +176,8 @@ def site():
 def browser():
     require(CHROMIUM, "no Chromium here, nor Chrome")
     require(find_spec("playwright"), "no playwright here")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+    with launch() as browser:
         yield browser
-        browser.close()
 
 
 class Visit:

@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from test_extensions import PIXEL, lay_out
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 import pdf  # noqa: E402
+from browser import CHROMIUM  # noqa: E402
 
 CHAPTER = """# First chapter
 
@@ -54,7 +54,7 @@ SOLUTIONMARK
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    require(next(filter(None, map(shutil.which, pdf.BROWSERS)), None), "no Chromium")
+    require(CHROMIUM, "no Chromium here, nor Chrome")
     require(find_spec("playwright"), "no playwright here")
     root = tmp_path_factory.mktemp("book")
     lay_out(root)

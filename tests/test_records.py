@@ -409,6 +409,15 @@ def test_every_chapter_begins_with_the_colab_cell(name):
     assert set(first.metadata.tags) >= {"remove-cell", "colab"}
 
 
+@pytest.mark.parametrize("name", records.chapters(ROOT))
+def test_keeping_the_books_is_short(name):
+    for cell in records.read_source(ROOT, name).cells:
+        tags = set(cell.metadata.get("tags", []))
+        if "remove-cell" in tags and not tags & {"colab", "parameters"}:
+            lines = [line for line in cell.source.splitlines() if line.strip()]
+            assert len(lines) <= 25, lines[0]
+
+
 @pytest.mark.parametrize(
     "path", sorted(ROOT.glob("book/*.ipynb")), ids=lambda p: p.stem
 )

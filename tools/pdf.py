@@ -9,17 +9,15 @@ under `@media print`.
 import argparse
 import functools
 import http.server
-import os
-import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import yaml
+from browser import launch
 
 ROOT = Path(__file__).resolve().parents[1]
-BROWSERS = (os.environ.get("CHROMIUM", ""), "chromium", "google-chrome")
 FOOT = """<div style="font-size: 8px; width: 100%; text-align: center">
 <span class="pageNumber"></span></div>"""
 SHEET = {
@@ -53,17 +51,13 @@ def one_page(root: Path, folder: Path) -> Path:
 
 def print_page(site: Path, target: Path) -> None:
     """Print `index.html` of a folder, its formulas set and all its pictures loaded."""
-    from playwright.sync_api import sync_playwright
-
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     handler = functools.partial(Quiet, directory=str(site))
     with (
         http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
-        sync_playwright() as play,
+        launch() as browser,
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        options = {"executable_path": executable, "args": ["--no-sandbox"]}
-        page = play.chromium.launch(**options).new_page(color_scheme="light")
+        page = browser.new_page(color_scheme="light")
         page.set_default_timeout(600_000)
         page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
         page.evaluate("for (const i of document.images) i.loading = 'eager'")

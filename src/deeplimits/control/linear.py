@@ -66,8 +66,10 @@ def riccati(
     `steps` + 1 times, exactly: by the exponential of the Hamiltonian matrix. "layers":
     the network $x_{k+1} = x_k + h (A x_k + B u_k)$ with the cost as a sum over layers,
 
-    $$ P_k = h Q + \hat A^\top P_{k+1} (\hat A - h B K_k), \qquad
-       K_k = (h R + h^2 B^\top P_{k+1} B)^{-1} h B^\top P_{k+1} \hat A, $$
+    $$ \begin{gathered}
+       P_k = h Q + \hat A^\top P_{k+1} (\hat A - h B K_k), \\
+       K_k = (h R + h^2 B^\top P_{k+1} B)^{-1} h B^\top P_{k+1} \hat A,
+       \end{gathered} $$
 
     $\hat A = I + h A$. Raises `ValueError` unless $Q$ and $S$ are symmetric and
     positive semidefinite and $R$ is symmetric and positive definite.
