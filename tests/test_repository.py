@@ -253,7 +253,8 @@ def workflow_faults(text):
 
     Actions are pinned by commit, with their version beside it. Whoever runs our code
     or that of our packages holds no token that can write, and leaves none in the
-    checkout; whoever may write runs actions, and `gh` on what was made.
+    checkout; whoever may write runs actions, and `gh` on what was made. Whoever runs all
+    tests has the whole history: the ledger names commits.
     """
     found, workflow = [], yaml.safe_load(text)
     for action in re.findall(r"uses: (.*)", text):
@@ -271,6 +272,9 @@ def workflow_faults(text):
                 found.append(f"{name} may write, and runs {step}")
             if checkout and kept:
                 found.append(f"{name} leaves a token in the checkout")
+            shallow = step.get("with", {}).get("fetch-depth") != 0
+            if checkout and shallow and {".ci/run", ".ci/run test"} & {*commands(job)}:
+                found.append(f"{name} lacks the history")
             if not writes and re.search("secrets|github.token", f"{job}"):
                 found.append(f"{name} is handed a token")
     return found
@@ -286,7 +290,8 @@ def test_who_publishes_runs_nothing_else(path):
     [
         (r"@[0-9a-f]{40} # v5.*", "@v5", "not pinned"),
         ("contents: read", "contents: write", "beyond reading"),
-        ("persist-credentials: false", "fetch-depth: 0", "leaves a token"),
+        ("persist-credentials: false", "lfs: false", "leaves a token"),
+        (", fetch-depth: 0", "", "lacks the history"),
         ("    needs: build\n", "", None),
         (r"- run: gh release view", "- run: make book; gh", "publish may write"),
         (r"- run: .ci/run", "- run: .ci/run ${{ github.token }}", "handed a token"),
