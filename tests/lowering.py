@@ -3,12 +3,15 @@ print as JSON how many programs of each were lowered.
 
 A program, not a test: `test_platforms.py` runs it in an interpreter of its own, with
 `EQX_ON_ERROR=nan`, since the default checks of Equinox call back to the host, and with
-an experiment of each paper; by hand, `--all` takes one of each module. Nothing is
-compiled and nothing runs on such a device: the text of each program is made, and zeros
-are returned in its place. What the zeros provoke afterwards is no matter.
+an experiment of each paper; weekly, `--all` takes one of each module, and every example
+of the reference: all public networks and solvers. Nothing is compiled and nothing runs
+on such a device: the text of each program is made, and zeros are returned in its place.
+What the zeros provoke afterwards is no matter.
 """
 
 import collections
+import contextlib
+import doctest
 import json
 import sys
 import time
@@ -153,6 +156,22 @@ def library():
     print(f"library {time.process_time() - start:.1f} s", file=sys.stderr)
 
 
+def examples():
+    """Those of the docstrings, as far as zeros lead."""
+    global current
+    from test_docstrings import EXAMPLES, importlib
+
+    start = time.process_time()
+    for name, text in EXAMPLES.items():
+        current = name
+        module = importlib.import_module(name.rpartition(".")[0])
+        names = {"jax": jax, "jnp": jnp, "jr": jr, "np": np, **vars(module)}
+        with contextlib.suppress(Enough, Exception), contextlib.redirect_stdout(None):
+            for example in doctest.DocTestParser().get_examples(text):
+                exec(compile(example.source, name, "single"), names)
+    print(f"examples {time.process_time() - start:.1f} s", file=sys.stderr)
+
+
 def refused():
     """What these platforms must be refused for, or the rest would mean nothing."""
     global current
@@ -173,5 +192,9 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     jax.jit = jit
     library()
-    experiments(a_module() if sys.argv[1:] == ["--all"] else PAPERS)
+    if sys.argv[1:] == ["--all"]:
+        examples()
+        experiments(a_module())
+    else:
+        experiments(PAPERS)
     print(json.dumps({"lowered": lowered, "refused": dict(refused())}))

@@ -1,6 +1,8 @@
 """Laws of the experiments on particles and their mean field."""
 
 import dataclasses
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -146,3 +148,29 @@ def test_what_a_chord_does_not_solve_is_counted():
     config = dataclasses.replace(FEW, points=(20,), iterations=1, groups=1, draws=4)
     found = experiments.find("herty2022/training").run(config, key=jr.key(0))
     assert found.solved.values.max() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_hundred_million_particles_take_less_than_two_gigabytes(tmp_path):
+    """Pieces come one after another, so that three need as much as a hundred; and so
+    do twenty layers, of a thousand."""
+    program = """
+from pathlib import Path
+import sys
+from deeplimits.cli import main
+assert not main(sys.argv[1:])
+peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
+print(int(peak) / 2**20)
+"""
+    command = ["run", "herty2022/sampling", "--profile", "paper"]
+    sizes = [
+        f"--set={name}={n}" for name, n in (("particles", 3 * 10**6), ("depth", 20))
+    ]
+    output = ["--output", str(tmp_path / "found.nc")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command, *sizes, *output],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 0.1 < float(done.stdout.splitlines()[-1]) < 2

@@ -253,8 +253,8 @@ def workflow_faults(text):
 
     Actions are pinned by commit, with their version beside it. Whoever runs our code
     or that of our packages holds no token that can write, and leaves none in the
-    checkout; whoever may write runs actions, and `gh` on what was made. Whoever runs all
-    tests has the whole history: the ledger names commits.
+    checkout; whoever may write runs actions, and `gh` on what was made. Who runs all
+    tests has the whole history, since the ledger names commits.
     """
     found, workflow = [], yaml.safe_load(text)
     for action in re.findall(r"uses: (.*)", text):
