@@ -7,6 +7,7 @@ kind may hold. Words are those that a reader meets without opening anything: not
 of exercises, solutions, proofs and code; a formula is one word.
 """
 
+import copy
 import json
 import re
 import sys
@@ -90,12 +91,12 @@ class Page:
     @cached_property
     def text(self) -> str:
         """What is read without opening anything."""
-        copy = BeautifulSoup(str(self.article), "html.parser")
-        for node in copy.select(UNREAD):
+        seen = copy.copy(self.article)
+        for node in seen.select(UNREAD):
             node.decompose()
-        for formula in copy.select(".math"):
+        for formula in seen.select(".math"):
             formula.replace_with(" formula ")
-        return copy.get_text(" ")
+        return seen.get_text(" ")
 
     @property
     def words(self) -> int:
