@@ -43,7 +43,7 @@ def launch():
         browser = play.chromium.launch(
             executable_path=CHROMIUM,
             args=OPTIONS,
-            env=os.environ | {"FONTCONFIG_FILE": str(fonts)},
+            env={**os.environ, "FONTCONFIG_FILE": str(fonts)},
         )
         yield browser
         browser.close()
