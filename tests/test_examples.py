@@ -88,14 +88,16 @@ print(json.dumps(found))
 """
 
 
-def test_every_python_example_runs(tmp_path):
-    """In one process as a reader has it, without the strictness of these tests."""
+def test_every_python_example_runs(tmp_path, pytestconfig):
+    """In one process as a reader has it, without the strictness of these tests; with
+    the warnings that they were told to allow."""
+    allowed = [f"-W{rule}" for rule in pytestconfig.getoption("pythonwarnings") or ()]
     pages = examples("python", "py")
     for page, text in BROUGHT.items():
         pages[page] = [("brought", text), *pages[page]]
     assert len(pages) >= 3
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _RUN],
+        [sys.executable, "-Werror", *allowed, "-c", _RUN],
         input=json.dumps(pages),
         cwd=tmp_path,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
