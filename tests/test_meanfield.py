@@ -373,7 +373,7 @@ def test_finite_volumes_have_their_order(order, low, high):
 
 
 def test_the_second_order_pays_on_a_coarse_grid():
-    """With the minmod limiter it would lose to upwind here (`mean-field-moments`)."""
+    """Also against upwind with its longest step (see `mean-field-moments`)."""
     first, second = (
         distance(transported(200, 1.0, 0.3, order=order), 200, 1.0, 0.3)
         for order in (1, 2)
