@@ -6,8 +6,8 @@
     python benchmarks/diagnosis.py judge /tmp/weights --output results/benchmarks/Z.nc
 
 `half` draws the networks of `networks.py` with one of two keys, asks for a verdict on
-each, and counts by kind how often it is right, wrong or not given. Key 1 may be looked
-at while the rule is made; key 2 is for the rule when it is done, once. `power` counts
+each, and counts by kind how often it is right, wrong or not given. Both keys are for a
+rule that is done, once; while it was made, others were drawn. `power` counts
 right definite verdicts against depth and width. `trained` trains the networks of
 `trained.py` and keeps their weights, some 100 MB, in a folder that is not archived;
 `judge` asks whether their verdicts stay when units are permuted, the depth is halved or

@@ -518,6 +518,23 @@ def test_one_layer_at_a_time_is_in_memory(tmp_path):
         tracemalloc.stop()
 
 
+def test_a_diagnosis_takes_twice_the_largest_array_at_most(tmp_path):
+    """Of 24 layers of 1.4 MB: as they were saved, and stacked in one array."""
+    rng = np.random.default_rng(0)
+    stack = rng.normal(size=(24, 588, 588)).astype(np.float32)
+    path = tmp_path / "layers.safetensors"
+    layers = {f"h.{k}.w": layer for k, layer in enumerate(stack)}
+    path.write_bytes(safetensors(layers, dict.fromkeys(layers, "F32")))
+    np.savez(tmp_path / "stack.npz", w=stack)
+    for file in (path, tmp_path / "stack.npz"):
+        tracemalloc.start()
+        (found,) = diagnosis.diagnose([diagnosis.read(file)])
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found.verdict == diagnosis.ROUGH
+        assert most < 2 * stack.nbytes
+
+
 # The command.
 
 NUMBERS = np.arange(64.0 * 64).reshape(64, 8, 8)

@@ -20,6 +20,7 @@ neighbours as no other does is left out, and named; layers that alternate betwee
 kinds are to be given apart.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ import numpy as np
 from ..intervals import Interval, Kind
 from ..statistics import scaling_norms
 from . import noise, trend
-from .weights import check_array, epsilon
+from .weights import Stack, check_array, epsilon
 
 SMOOTH = "smooth: neural ODE"
 ROUGH = "rough: SDE"
@@ -115,7 +116,7 @@ class _Seen(NamedTuple):
     alternates: bool = False
 
 
-def examine(array: np.ndarray, *, coarsest: float = 0.0) -> Network:
+def examine(array: np.ndarray | Stack, *, coarsest: float = 0.0) -> Network:
     """One parameter of one network: noise, trend, and what they say together.
 
     `coarsest` is the epsilon of the type that the weights were saved in, where the
@@ -124,10 +125,8 @@ def examine(array: np.ndarray, *, coarsest: float = 0.0) -> Network:
     """
     check_array(array, "the array")
     rounding = _rounding(array, coarsest)
-    weights = np.asarray(array).reshape(len(array), -1)
-    # the largest entry becomes one, so that no square can overflow or vanish
-    size = float(max(abs(float(weights.max())), abs(float(weights.min()))))
-    rows = np.asarray(weights[:, chosen(*weights.shape)], float) / (size or 1.0)
+    depth, entries = len(array), math.prod(array.shape[1:])
+    size, rows = _gathered(array, chosen(depth, entries))
     kept, exceptional = _without_exceptions(rows)
     seen = _look(kept, rounding)
     memory = _forgets(seen)
@@ -144,11 +143,11 @@ def examine(array: np.ndarray, *, coarsest: float = 0.0) -> Network:
         reason += f"; left out, unlike all others: layer {listed}"
     found = seen.sums
     norms = scaling_norms(rows)
-    scale = size * (weights.shape[1] / rows.shape[1]) ** 0.5
+    scale = size * (entries / rows.shape[1]) ** 0.5
     square = float(np.mean(rows**2)) ** 0.5
     return Network(
-        depth=len(weights),
-        entries=weights.shape[1],
+        depth=depth,
+        entries=entries,
         independent=seen.independent,
         regularity=seen.fine,
         far=seen.far,
@@ -186,7 +185,24 @@ def chosen(depth: int, entries: int) -> np.ndarray | slice:
     return np.sort(generator.choice(entries, most, replace=False, shuffle=False))
 
 
-def _rounding(array: np.ndarray, coarsest: float) -> float:
+def _gathered(
+    array: np.ndarray | Stack, places: np.ndarray | slice
+) -> tuple[float, np.ndarray]:
+    """The size of the largest entry, and those at some places, in units of it: so no
+    square can overflow or vanish. One layer at a time."""
+    size, found = 0.0, []
+    for layer in array:
+        entries = np.reshape(layer, -1)
+        size = max(size, abs(float(entries.max())), abs(float(entries.min())))
+        found.append(entries[places].astype(float))
+    rows = np.empty((len(found), found[0].size))
+    for k, row in enumerate(found):
+        np.divide(row, size or 1.0, out=rows[k])
+        found[k] = rows[k]
+    return size, rows
+
+
+def _rounding(array: np.ndarray | Stack, coarsest: float) -> float:
     """The relative size of noise that may be rounding; none for integers."""
     if array.dtype.kind in "iu":
         return 0.0

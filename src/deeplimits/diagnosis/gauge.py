@@ -25,13 +25,17 @@ they may not be: the verdict is then withheld.
 Pairs are found by name, or by shapes where just one pair can be meant. Ours.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from .weights import Stack
+
 Shapes = Mapping[str, tuple[int, ...]]
+Layers = np.ndarray | Stack
 
 _ROWS = 64
 _TWO_LAYERS = (  # the names of the outer and of the inner matrix
@@ -163,7 +167,7 @@ def _fits(shapes: Shapes, pair: Pair) -> bool:
     return a[0] == b[0] and len(a) == len(b) and a[1 + i] == b[1 + j]
 
 
-def product(weights: Mapping[str, np.ndarray], pair: Pair) -> np.ndarray:
+def product(weights: Mapping[str, Layers], pair: Pair) -> np.ndarray:
     """The product in every layer, `(depth, rows, columns)`, of 64 rows and columns at
     most, drawn at random but always the same.
 
@@ -176,21 +180,25 @@ def product(weights: Mapping[str, np.ndarray], pair: Pair) -> np.ndarray:
     True
     ```
     """
-    outer = _rows(weights, pair.outer)
-    return outer @ np.swapaxes(_rows(weights, pair.inner), 1, 2)
+    outer, inner = (_rows(weights[factor.name], factor) for factor in pair)
+    return outer @ np.swapaxes(inner, 1, 2)
 
 
-def _rows(weights: Mapping[str, np.ndarray], factor: Factor) -> np.ndarray:
+def _rows(array: Layers, factor: Factor) -> np.ndarray:
     """Some rows of a factor, its hidden units last: `(depth, rows, units)`."""
-    array = np.moveaxis(np.asarray(weights[factor.name]), 1 + factor.axis, -1)
-    if factor.third is not None:
-        size = array.shape[-1] // 3
-        array = array[..., factor.third * size : (factor.third + 1) * size]
-    count = int(np.prod(array.shape[1:-1]))
-    places = np.unravel_index(_few(count), array.shape[1:-1])
-    chosen = np.asarray(array[(slice(None), *places)], np.float64)
+    found = []
+    for layer in array:
+        turned = np.moveaxis(layer, factor.axis, -1)
+        if factor.third is not None:
+            size = turned.shape[-1] // 3
+            turned = turned[..., factor.third * size : (factor.third + 1) * size]
+        count = math.prod(turned.shape[:-1])
+        places = np.unravel_index(_few(count), turned.shape[:-1])
+        found.append(turned[places].astype(np.float64))
+    chosen = np.stack(found)
     # products of numbers up to one neither overflow nor vanish
-    return chosen / (np.abs(chosen).max() or 1.0)
+    chosen /= max(float(chosen.max()), -float(chosen.min())) or 1.0
+    return chosen
 
 
 def _few(count: int) -> np.ndarray:
@@ -199,12 +207,12 @@ def _few(count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(count, _ROWS, replace=False))
 
 
-def grams(array: np.ndarray) -> Iterator[np.ndarray]:
+def grams(array: Layers) -> Iterator[np.ndarray]:
     r"""$W_k^\top W_k$ and $W_k W_k^\top$, the entries off the diagonal, `(depth, n)`.
 
     Those on it have a mean, whatever the law of the weights. Of 64 columns at most.
     """
     for axis in (0, 1):
-        rows = _rows({"": array}, Factor("", axis))
+        rows = _rows(array, Factor("", axis))
         upper = np.triu_indices(rows.shape[1], 1)
         yield (rows @ np.swapaxes(rows, 1, 2))[:, *upper]

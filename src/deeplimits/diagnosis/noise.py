@@ -109,7 +109,7 @@ class Layers:
                 found = found[lag:] - found[:-lag]
             if order == 1:  # the first layer, which a higher order takes off
                 found = found + lag * self.rows[:1]
-            found = found**2
+            np.square(found, out=found)
             by_entry = found.sum(0)
             groups = np.add.reduceat(by_entry, self.bounds[:-1])
             mean = float(by_entry.sum() / found.size)

@@ -23,6 +23,7 @@ of $h$. Pairs vote by their products (`gauge`); vectors, gains and biases do not
 Sources: `cohen2021`, `marion2025`.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -126,19 +127,20 @@ def _parameters(
 ) -> Iterator[Parameter]:
     pairs = gauge.pairs(shapes)
     paired = {factor.name for pair in pairs for factor in pair}
+    stacks = [{name: each.stack(name) for name in each} for each in ordered]
     raw: dict[str, str] = {}
     for name, shape in shapes.items():
         matrix = gauge.is_matrix(shape)
         votes = matrix and name not in paired
         coarsest = max(weights.epsilon(name) for weights in ordered)
-        for part in _kinds(name, [weights[name] for weights in ordered], coarsest):
+        for part in _kinds(name, [each[name] for each in stacks], coarsest):
             found = _conclude(*part, beta, votes)
             if votes and found.networks[-1].verdict in (ROUGH, BETWEEN, MIXED):
                 found = _out_of_order(found, part[2][-1], coarsest)
             raw[name] = found.verdict
             yield found
     for pair in pairs:
-        products = [gauge.product(weights, pair) for weights in ordered]
+        products = [gauge.product(each, pair) for each in stacks]
         coarsest = max(z.epsilon(f.name) for z in ordered for f in pair)
         for part in _kinds(pair.name, products, coarsest):
             found = _conclude(*part, beta, True)
@@ -147,7 +149,7 @@ def _parameters(
 
 
 def _kinds(
-    name: str, arrays: list[np.ndarray], coarsest: float
+    name: str, arrays: Sequence[gauge.Layers], coarsest: float
 ) -> Iterator[tuple[str, list, list]]:
     """The parameter, or each of the two kinds of its layers where these alternate."""
     look = partial(examine, coarsest=coarsest)
@@ -163,7 +165,7 @@ def _kinds(
 def _conclude(
     name: str,
     networks: list[Network],
-    arrays: list[np.ndarray],
+    arrays: Sequence[gauge.Layers],
     beta: float | None,
     votes: bool,
 ) -> Parameter:
@@ -200,12 +202,14 @@ def _limits(
     return {"1/L": line.get(verdict, IDENTITY), "1/sqrt(L)": root[verdict]}
 
 
-def _moves(array: np.ndarray) -> float:
+def _moves(array: gauge.Layers) -> float:
     """The root of the mean over layers of the squared Frobenius norm by the fan-in."""
-    size = max(float(array.max()), -float(array.min())) or 1.0
-    total = sum(float(np.sum((np.asarray(z, float) / size) ** 2)) for z in array)
-    fan_in = array[0].size / array.shape[1]
-    return size * (total / (len(array) * fan_in)) ** 0.5
+    norms = []
+    for layer in array:
+        size = max(float(layer.max()), -float(layer.min())) or 1.0
+        norms.append(size * float(np.linalg.norm(np.asarray(layer, float) / size)))
+    fan_in = math.prod(array.shape[1:]) / array.shape[1]
+    return math.hypot(*norms) / (len(array) * fan_in) ** 0.5
 
 
 def _exponents(networks: list[Network]) -> dict[str, Slope]:
@@ -342,9 +346,9 @@ def _fitting(
     return ABSTAIN, f"{reason}. Whether the sum vanishes or explodes takes three depths"
 
 
-def _out_of_order(found: Parameter, array: np.ndarray, coarsest: float) -> Parameter:
+def _out_of_order(found: Parameter, array: gauge.Layers, coarsest: float) -> Parameter:
     """No verdict where a lone matrix has noise and its Gram matrices have none."""
-    for gram in gauge.grams(np.asarray(array)):
+    for gram in gauge.grams(array):
         if gram.shape[1] < 8 or not np.abs(gram).max():
             continue
         seen = examine(gram, coarsest=coarsest)

@@ -5,8 +5,10 @@ parameter, or a `Weights`, which holds the same without holding it in memory: th
 of a checkpoint are read when they are asked for, one at a time.
 """
 
+import functools
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +16,39 @@ import numpy as np
 from ..files import MOST_BYTES, Stored
 
 Shape = tuple[int, ...]
+
+
+class Stack:
+    """The layers of one parameter, `(depth, ...)`, read one by one whenever one goes
+    through them: none is kept.
+
+    ```pycon
+    >>> stack = Stack(lambda: iter(np.eye(3)), (3, 3), np.dtype(float))
+    >>> len(stack), [layer.tolist() for layer in stack[::2]]
+    (3, [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    ```
+    """
+
+    def __init__(
+        self, read: Callable[[], Iterator[np.ndarray]], shape: Shape, dtype: np.dtype
+    ):
+        """`read` begins at the first layer each time."""
+        self._read, self.shape, self.dtype = read, shape, dtype
+
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: math.prod(self.shape))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self._read()
+
+    def __getitem__(self, which: slice) -> "Stack":
+        places = range(len(self))[which]
+        parts = places.start, places.stop, places.step
+        shape = (len(places), *self.shape[1:])
+        return Stack(lambda: itertools.islice(self, *parts), shape, self.dtype)
 
 
 class Weights(Mapping):  # of str to np.ndarray; said so, it would be read to be checked
@@ -51,9 +86,7 @@ class Weights(Mapping):  # of str to np.ndarray; said so, it would be read to be
         self.shapes = {name: _shape(found) for name, found in layers.items()}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        found = self._layers[name]
-        dtypes = {z.dtype for z in ([found] if isinstance(found, Stored) else found)}
-        dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float64)
+        found, dtype = self._layers[name], self._dtype(name)
         nbytes = math.prod((*self.shapes[name], dtype.itemsize))
         if nbytes > MOST_BYTES:
             raise ValueError(
@@ -66,6 +99,11 @@ class Weights(Mapping):  # of str to np.ndarray; said so, it would be read to be
         for k, each in enumerate(found):
             stack[k] = self._sound(name, each)
         return stack
+
+    def _dtype(self, name: str) -> np.dtype:
+        found = self._layers[name]
+        dtypes = {z.dtype for z in ([found] if isinstance(found, Stored) else found)}
+        return dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float64)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
@@ -85,6 +123,11 @@ class Weights(Mapping):  # of str to np.ndarray; said so, it would be read to be
         for each in found:
             yield self._sound(name, each)
 
+    def stack(self, name: str) -> Stack:
+        """The same, to go through several times."""
+        read = functools.partial(self.layers, name)
+        return Stack(read, self.shapes[name], self._dtype(name))
+
     def epsilon(self, name: str) -> float:
         """That of the coarsest type among the layers of one parameter."""
         found = self._layers[name]
@@ -97,8 +140,11 @@ class Weights(Mapping):  # of str to np.ndarray; said so, it would be read to be
         return array
 
 
-def check_array(array: np.ndarray, name: str) -> None:
-    """Raise `ValueError` where an array cannot be the layers of one parameter."""
+def check_array(array: np.ndarray | Stack, name: str) -> None:
+    """Raise `ValueError` where an array cannot be the layers of one parameter.
+
+    The layers of a `Stack` are checked as they are read.
+    """
     if not hasattr(array, "dtype"):
         raise ValueError(f"{name} is no array but a {type(array).__name__}.")
     if array.dtype.kind not in "iu" and not is_float(array.dtype):
@@ -109,7 +155,8 @@ def check_array(array: np.ndarray, name: str) -> None:
         )
     if array.size == 0:
         raise ValueError(f"{name} is empty: it has shape {array.shape}.")
-    _require_finite(array, name)
+    if not isinstance(array, Stack):
+        _require_finite(array, name)
 
 
 def is_float(dtype: np.dtype) -> bool:
