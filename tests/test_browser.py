@@ -240,6 +240,7 @@ class Visit:
         yield
         self.page.emulate_media(media="null")
         self.page.set_viewport_size(LAPTOP["viewport"])
+        self.page.evaluate(FRAMES)  # what scrolls again can then be reached again
 
     def clipped(self):
         return self.page.evaluate(CLIPPED)
