@@ -11,7 +11,10 @@ import warnings
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from deeplimits import cli, diagnosis
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK_TOOLS = {"jupyter-book", "sphinx", "myst-nb", "papermill", "nbval", "pytest"}
@@ -206,6 +209,20 @@ def test_colab_starts_again_where_what_is_loaded_was_replaced(monkeypatch, capsy
     _, done, said = colab_cell(monkeypatch, "", True, capsys)
     assert done == [True]
     assert said.startswith("Replaced while in use: numpy.")
+
+
+def test_a_file_that_is_uploaded_on_colab_is_diagnosed(monkeypatch, tmp_path, capsys):
+    """The cell of the page on the diagnosis, with a file of independent layers."""
+    cells = re.findall(r"(?s)```{code-cell} ipython3\n(.*?)```", text_of("diagnose.md"))
+    [code] = [cell for cell in cells if "files.upload()" in cell]
+    rows = np.random.default_rng(0).standard_normal((64, 10, 10))
+    np.savez(tmp_path / "mine.npz", weight=rows)
+    monkeypatch.chdir(tmp_path)
+    colab = types.ModuleType("google.colab")
+    colab.files = types.SimpleNamespace(upload=lambda: {"mine.npz": b""})
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    exec(code, {"sys": sys, "main": cli.main})
+    assert diagnosis.ROUGH in capsys.readouterr().out
 
 
 def test_the_floors_keep_what_colab_has():
