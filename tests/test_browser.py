@@ -54,12 +54,13 @@ SPACED = """
 """
 # What is cut off: wider than its box, which cannot be scrolled. (Formulas have a twin
 # for screen readers, which is hidden; MathJax cuts bars to their length; and panels are
-# windows on a wider picture.)
+# windows on a wider picture. Four pixels are what glyphs of a font that stands in for
+# another hang over.)
 CLIPPED = """
 Array.from(
   document.querySelectorAll("article :not(mjx-assistive-mml, mjx-ext, .panel)")
 ).filter(
-  (node) => 1 < node.clientWidth && node.clientWidth + 2 < node.scrollWidth &&
+  (node) => 1 < node.clientWidth && node.clientWidth + 4 < node.scrollWidth &&
     ["hidden", "clip"].includes(getComputedStyle(node).overflowX)
 ).map((node) => `${node.className}: ${node.textContent.trim().slice(0, 80)}`)
 """
@@ -81,7 +82,7 @@ Array.from(document.querySelectorAll("article *")).filter((node) => {
 WIDE = """
 Array.from(document.querySelectorAll("article .math, article mjx-container")).filter(
   (node) => node.offsetParent && 1 < node.clientWidth &&
-    node.clientWidth + 2 < node.scrollWidth
+    node.clientWidth + 4 < node.scrollWidth
 ).map((node) => `${node.scrollWidth} px: ${node.textContent.trim().slice(0, 80)}`)
 """
 OPEN_ALL = """
