@@ -204,12 +204,13 @@ def _limits(
 
 def _moves(array: gauge.Layers) -> float:
     """The root of the mean over layers of the squared Frobenius norm by the fan-in."""
-    norms = []
+    fan_in = math.prod(array.shape[1:]) / array.shape[1]
+    norms, root = [], (len(array) * fan_in) ** 0.5
     for layer in array:
         size = max(float(layer.max()), -float(layer.min())) or 1.0
-        norms.append(size * float(np.linalg.norm(np.asarray(layer, float) / size)))
-    fan_in = math.prod(array.shape[1:]) / array.shape[1]
-    return math.hypot(*norms) / (len(array) * fan_in) ** 0.5
+        norm = float(np.linalg.norm(np.asarray(layer, float) / size))
+        norms.append(size * (norm / root))
+    return math.hypot(*norms)
 
 
 def _exponents(networks: list[Network]) -> dict[str, Slope]:
