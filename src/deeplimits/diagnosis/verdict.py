@@ -155,7 +155,7 @@ def _kinds(
     look = partial(examine, coarsest=coarsest)
     found = [look(array) for array in arrays]
     if not any(network.alternates for network in found) or min(map(len, arrays)) < 4:
-        yield name, found, arrays
+        yield name, found, arrays  # pyright: ignore[reportReturnType]
         return
     for start, which in ((0, "layers 1, 3, 5, ..."), (1, "layers 2, 4, 6, ...")):
         parts = [array[start::2] for array in arrays]
