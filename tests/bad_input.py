@@ -1731,6 +1731,7 @@ EXCEPT = {
     "diagnosis.formats": "takes files, and is fed damaged ones in test_reading",
     "diagnosis.frameworks": "takes models, and is fed what is none in test_reading",
     "diagnosis.stages": "takes names, and is fed any in test_reading",
+    "diagnosis.weights.Stack": "takes what `assemble` has checked",
     "diagnosis.weights.Weights": "takes what `assemble` has checked",
     "diagnosis.weights.epsilon": "takes a type of NumPy",
     "diagnosis.weights.is_float": "takes a type of NumPy",
