@@ -58,7 +58,8 @@ PAGES = {
     "toy": "The source of the record, which is not a page.\n",
 }
 MOVED = {"toy": {"old-section": "ledger", "older": "ledger#ledger-toy-claim"}}
-CARD = "# Toy\n\nSlope {glue:text}`slope:.2f`.\n\n```{claim} toy-claim\n```\n"
+CARD = "# Toy\n\nSlope {glue:text}`slope:.2f`, gap {glue:text}`gap:.1e`.\n"
+CARD += "\n```{claim} toy-claim\n```\n"
 CARD += "\n```{claim} toy-wide\n```"
 PROVENANCE = {
     **{"version": "0.1.0", "commit": "abcdef0123+", "profile": "book", "seed": 1},
@@ -79,7 +80,7 @@ def glued(name, value, **metadata):
 
 def record(card=CARD, alt="A line of slope {slope:.1f} and more", measured=True):
     """An executed chapter: a card, two numbers, one figure."""
-    outputs = [glued("slope", -1.0049)]
+    outputs = [glued("slope", -1.0049), glued("gap", -0.0014)]
     if measured:
         outputs += [glued(k, v, deeplimits={"claim": k}) for k, v in MEASURED.items()]
     outputs += [nbformat.v4.new_output("display_data", {"image/png": PIXEL})]
@@ -223,7 +224,8 @@ def test_a_page_knows_where_its_old_sections_are(pages):
 
 def test_the_page_is_the_record_and_ends_in_its_provenance(pages):
     text = pages("toy").find("article").get_text(" ", strip=True)
-    assert "Slope \N{MINUS SIGN}1.00 ." in text
+    assert "Slope \N{MINUS SIGN}1.00 ," in text
+    assert "gap -1.4 × 10 -3 ." in text.translate({0x2212: "-", 0xA0: " "})
     assert "which is not a page" not in text
     assert "at commit abcdef0123+: profile book, seed 1, cpu, float64; 12 s" in text
 

@@ -1,7 +1,7 @@
 """Measured numbers that the prose and alternative texts quote from the record.
 
 Alternative texts take them in braces, `{slope:.2f}`; in the prose the glued numbers get
-a minus sign where Python writes a hyphen.
+a minus sign where Python writes a hyphen, and a power of ten where it writes an `e`.
 """
 
 import re
@@ -14,7 +14,7 @@ from sphinx.errors import ExtensionError
 from deeplimits import ledger
 
 FIELD = re.compile(r"\{([A-Za-z][\w-]*)(?::([^{}]*))?\}")
-NUMBER = re.compile(r"-[\d.]+(e[-+]?\d+)?")
+NUMBER = re.compile(r"(-?[\d.]+)(?:e([-+]\d+))?")
 
 
 def fill(alt: str, values: dict, where: str) -> str:
@@ -42,11 +42,27 @@ def fill_page(app: Sphinx, doctree: nodes.document) -> None:
             image["alt"] = fill(image["alt"], values, app.env.docname)
 
 
+def signed(text: str) -> nodes.Text:
+    return nodes.Text(text.replace("-", "\N{MINUS SIGN}"))
+
+
+def number(text: str) -> list[nodes.Node] | None:
+    """`-1.4e-03` as it is printed in a book; `None` for what is no number."""
+    if not (match := NUMBER.fullmatch(text)):
+        return None
+    factor, power = match.groups()
+    if power is None:
+        return [signed(factor)]
+    ten = nodes.superscript("", "", signed(str(int(power))))
+    times = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}10"
+    before = nodes.Text("10") if factor == "1" else signed(factor + times)
+    return [before, ten]
+
+
 def typeset(app: Sphinx, doctree: nodes.document, page: str) -> None:
     for quoted in doctree.findall(nodes.inline):
-        text = quoted.astext()
-        if "pasted-text" in quoted["classes"] and NUMBER.fullmatch(text):
-            quoted.children = [nodes.Text(text.replace("-", "\N{MINUS SIGN}"))]
+        if "pasted-text" in quoted["classes"] and (set_ := number(quoted.astext())):
+            quoted.children = set_
 
 
 def setup(app: Sphinx) -> dict:
