@@ -61,8 +61,10 @@ class TwoLayerPath(eqx.Module):
 class NeuralODE(eqx.Module):
     r"""The limit of a residual network with step $1/L$,
 
-    $$ H(0) = A(x), \qquad \dot H(s) = f(H(s), \mathcal{Z}(s)), \quad s \in [0, 1],
-       \qquad F(x) = B(H(1)). $$
+    $$ \begin{gathered}
+       H(0) = A(x), \qquad F(x) = B(H(1)), \\
+       \dot H(s) = f(H(s), \mathcal{Z}(s)), \quad s \in [0, 1].
+       \end{gathered} $$
 
     `block_at` is the path of blocks $s \mapsto f(\cdot, \mathcal{Z}(s))$: any callable,
     a `PiecewiseLinear` of stacked blocks among them. It acts on one example.

@@ -152,10 +152,12 @@ def transport(
     limiter, in two-stage steps that preserve positivity. `steps` are those in each
     piece of the control; by default the fewest that the Courant number allows:
 
-    $$ \Delta t \max \sum_{\mathrm{axes}} \frac{a^+_{i+1/2} - a^-_{i-1/2}}{\Delta x}
-       \le 1, \qquad
+    $$ \begin{gathered}
+       \Delta t \max \sum_{\mathrm{axes}} \frac{a^+_{i+1/2} - a^-_{i-1/2}}{\Delta x}
+       \le 1, \\
        2 \Delta t \max \sum_{\mathrm{axes}}
-       \frac{\max(a^+_{i+1/2}, -a^-_{i-1/2})}{\Delta x} \le 1 $$
+       \frac{\max(a^+_{i+1/2}, -a^-_{i-1/2})}{\Delta x} \le 1
+       \end{gathered} $$
 
     for order 1 and 2; then no value becomes negative. Derivatives go forwards through
     it (`jax.jvp`, `jax.jacfwd`). `keep` also returns the density after each piece.

@@ -3,8 +3,10 @@ r"""Transport between normal laws in closed form: the distance of Bures, Wassers
 With $A = R R$, $B = S S$ (symmetric roots) and the singular values $R S = P D Q^\top$
 the matrix $S' = S Q P^\top$ is the root $S' S'^\top = B$ nearest to $R$, and
 
-$$ W_2^2 = |m - m'|^2 + \|R - S'\|_F^2
-   = |m - m'|^2 + \operatorname{tr}\bigl(A + B - 2 (A^{1/2} B A^{1/2})^{1/2}\bigr). $$
+$$ \begin{aligned}
+   W_2^2 &= |m - m'|^2 + \|R - S'\|_F^2 \\
+   &= |m - m'|^2 + \operatorname{tr}\bigl(A + B - 2 (A^{1/2} B A^{1/2})^{1/2}\bigr).
+   \end{aligned} $$
 
 The first form loses no digits where the laws are close, and holds for singular
 covariances. Source: `peyre2019`, `bhatia2019`.
