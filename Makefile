@@ -9,6 +9,8 @@ export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/build/compiled
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
+# Modules that Python has read are kept, also where it is told to keep nothing.
+export PYTHONDONTWRITEBYTECODE =
 # A file that another process has not yet written in full is compiled again.
 export PYTHONWARNINGS ?= ignore:Error reading persistent compilation,ignore:Error writing persistent compilation
 
