@@ -59,7 +59,6 @@ PAGES = {
 }
 MOVED = {"toy": {"old-section": "ledger", "older": "ledger#ledger-toy-claim"}}
 CARD = "# Toy\n\nSlope {glue:text}`slope:.2f`, gap {glue:text}`gap:.1e`.\n"
-CARD += "\nLet ($x$, the $n$-th) be small.\n"
 CARD += "\n```{claim} toy-claim\n```\n"
 CARD += "\n```{claim} toy-wide\n```"
 PROVENANCE = {
@@ -229,11 +228,6 @@ def test_the_page_is_the_record_and_ends_in_its_provenance(pages):
     assert "gap -1.4 × 10 -3 ." in text.translate({0x2212: "-", 0xA0: " "})
     assert "which is not a page" not in text
     assert "at commit abcdef0123+: profile book, seed 1, cpu, float64; 12 s" in text
-
-
-def test_a_formula_is_not_torn_from_its_punctuation(pages):
-    bound = pages("toy").select(".unbroken")[:2]
-    assert [span.get_text() for span in bound] == [r"(\(x\),", r"\(n\)-th"]
 
 
 def test_the_theme_keeps_the_launch_buttons(pages):
