@@ -161,9 +161,8 @@ def transport(
 
     for order 1 and 2; then no value becomes negative. Derivatives go forwards through
     it (`jax.jvp`, `jax.jacfwd`). `keep` also returns the density after each piece.
-    With `spread` each device has its share of the cells, in strips across the first
-    axis, and gets the cells beside it from its neighbours; devices are those of
-    `over_devices`.
+    With `spread` each device of `over_devices` has a strip of cells across the first
+    axis, and gets the cells beside it from its neighbours.
 
     Raises `ValueError` for more than that, with the longest admissible step, for cells
     that are not equal or that the devices do not divide, and for a density that is
