@@ -19,8 +19,8 @@ def run(command: str, part: str, held: bool) -> tuple[bool, float]:
     if not held:
         print(f"== {part}", flush=True)
     start = time.monotonic()
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if held else {}
-    done = subprocess.run([command, part], **output)
+    out, err = (subprocess.PIPE, subprocess.STDOUT) if held else (None, None)
+    done = subprocess.run([command, part], stdout=out, stderr=err)
     if held:
         print(f"== {part}\n{done.stdout.decode(errors='replace')}", end="", flush=True)
     return done.returncode == 0, time.monotonic() - start

@@ -89,7 +89,13 @@ function nameParts() {
   side?.setAttribute("role", "region");
   side?.setAttribute("aria-label", "The book");
 }
-document.addEventListener("DOMContentLoaded", nameParts); // icons become pictures later
+document.addEventListener("DOMContentLoaded", () => {
+  nameParts();
+  const later = new MutationObserver(nameParts); // icons become pictures, with a title
+  for (const button of document.querySelectorAll(".theme-switch-button")) {
+    later.observe(button, { childList: true });
+  }
+});
 window.addEventListener("load", nameParts);
 
 // What scrolls can be reached by the keyboard, and nothing else of its kind: looked at
