@@ -231,13 +231,11 @@ class Visit:
 
     @contextmanager
     def on_paper(self):
-        """As a page of A4 shows it, without the margins."""
+        """As a page of A4 shows it, without the margins; then the size remains."""
         self.page.emulate_media(media="print")
         self.page.set_viewport_size({"width": 717, "height": 1000})
         yield
         self.page.emulate_media(media="null")
-        self.page.set_viewport_size(LAPTOP["viewport"])
-        self.page.evaluate(FRAMES)  # what scrolls again can then be reached again
 
     @contextmanager
     def on_phone(self):
@@ -369,8 +367,8 @@ def test_a_page_on_a_laptop_on_paper_and_on_a_phone(visit, site, path):
     seen.fold()
     with seen.on_phone() as resize:
         third = small_screen(seen, path, resize)
-    seen.unfold()
-    seen.page.evaluate(THIN.replace("FIRST", json.dumps(path == PAGES[0])))
+        seen.unfold()
+        seen.page.evaluate(THIN.replace("FIRST", json.dumps(path == PAGES[0])))
     fourth = found(barriers=seen.barriers(rules=OTHERS))
     seen.page.evaluate(ALIKE)
     fourth |= found(light=seen.barriers(runOnly=COLOURS))

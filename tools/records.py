@@ -22,7 +22,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -322,13 +321,9 @@ def settle(notebook: NotebookNode, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(notebook: NotebookNode, root: Path, given: dict[str, Any]) -> NotebookNode:
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder) / "in.ipynb", Path(folder) / "out.ipynb"
-        nbformat.write(notebook, before)
-        papermill.execute_notebook(
-            str(before), str(after), given, cwd=str(root / "book"), progress_bar=False
-        )
-        return nbformat.read(after, as_version=4)
+    return papermill.execute_notebook(
+        notebook, None, given, cwd=str(root / "book"), progress_bar=False
+    )
 
 
 def packed(png: str) -> str:
@@ -424,10 +419,10 @@ def record(root: Path, name: str, given: dict[str, Any], output: Path) -> str | 
 def record_all(
     root: Path, names: list[str], given: dict[str, Any], output: Path
 ) -> list[str]:
-    """Two chapters at a time, each in a process of its own (its peak is its own)."""
+    """Two chapters at a time, each in a kernel of its own (its peak is its own)."""
     failures = []
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, spawn, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(2, spawn) as pool:
         jobs = [pool.submit(record, root, name, given, output) for name in names]
         for job in tqdm(as_completed(jobs), total=len(jobs), desc="chapters"):
             failures += [job.result()] if job.result() else []
