@@ -28,9 +28,11 @@ pdf: $(ready)
 test: $(ready)
 	@$(bin)/python tools/parts.py $(MAKE) book test-laws test-records test-smoke
 
-# What is small compiles longer than it runs: optimised less, it is done in half the
-# time. Records, and `.ci/run library`, are compiled as readers compile them.
+# What is small compiles longer than it runs: optimised less, and without the slowest
+# way to make code, it is done in half the time or less. Records, and `.ci/run
+# library`, are compiled as readers compile them.
 test-laws test-smoke: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
+test-laws test-smoke: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 
 test-laws: $(ready)
 	$(bin)/pytest -n $(JOBS)
@@ -59,10 +61,11 @@ lock:
 environment.yml: $(ready) tools/environments.py
 	$(bin)/python tools/environments.py
 
+# Of what is installed a part is used: Python compiles that when it first reads it.
 $(ready): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Deep Limits needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Try: make PYTHON=python3.12" % v)'
 	@$(PYTHON) -c 'import platform, sys, sysconfig; host = sysconfig.get_config_var("HOST_GNU_TYPE") or ""; (sys.platform, platform.machine()) != ("darwin", "x86_64") and "musl" not in host or sys.exit("JAX has wheels for Linux with glibc, macOS on Apple silicon and Windows; none for Macs with Intel processors, nor for Linux with musl.")'
 	$(PYTHON) -m venv .venv
-	$(bin)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
+	$(bin)/python -m pip install --quiet --no-compile --require-hashes --no-deps -r requirements.lock
 	$(bin)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@

@@ -83,6 +83,7 @@ def outcome(tests: str, tree: Path) -> tuple[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         # as in `make test-laws`
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false",
         "HYPOTHESIS_PROFILE": "first-failure",
     }
     pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
