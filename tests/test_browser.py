@@ -124,7 +124,12 @@ Array.from(document.querySelectorAll("article [tabindex='0']")).filter((node) =>
 ).map((node) => `${node.tagName} ${node.className}: ${node.textContent.slice(0, 60)}`)
 """
 EMULATED = "[screen.width, devicePixelRatio, matchMedia('(pointer: coarse)').matches]"
-FRAMES = "new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))"
+# After a change of size, with the side bar no longer on its way: it slides.
+FRAMES = """
+document.getAnimations().filter((a) => a instanceof CSSTransition)
+  .forEach((a) => a.finish());
+new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))
+"""
 DARK = """
 document.head.append(Object.assign(document.createElement("style"), {
   textContent: "*, ::before, ::after { transition: none !important; }"}));
