@@ -1,17 +1,19 @@
 """How often is `deeplimits diagnose` right? Known networks, and trained ones.
 
     python benchmarks/diagnosis.py half --key 1 --output results/benchmarks/X.nc
+    python benchmarks/diagnosis.py pool /tmp/11.nc /tmp/12.nc --output results/...
     python benchmarks/diagnosis.py power --key 3 --output results/benchmarks/Y.nc
     python benchmarks/diagnosis.py trained --output /tmp/weights
     python benchmarks/diagnosis.py judge /tmp/weights --output results/benchmarks/Z.nc
 
 `half` draws the networks of `networks.py` with one of two keys, asks for a verdict on
 each, and counts by kind how often it is right, wrong or not given. Both keys are for a
-rule that is done, once; while it was made, others were drawn. `power` counts
-right definite verdicts against depth and width. `trained` trains the networks of
-`trained.py` and keeps their weights, some 100 MB, in a folder that is not archived;
-`judge` asks whether their verdicts stay when units are permuted, the depth is halved or
-the seed is another. Each goes on where it was interrupted.
+rule that is done, once; while it was made, others were drawn. `pool` keeps the counts
+of several such draws, by key. `power` counts right definite verdicts against depth and
+width. `trained` trains the networks of `trained.py` and keeps their weights, some
+100 MB, in a folder that is not archived; `judge` asks whether their verdicts stay when
+units are permuted, the depth is halved or the seed is another. What draws or trains
+goes on where it was interrupted.
 """
 
 import argparse
@@ -193,6 +195,19 @@ def counted(table: pd.DataFrame) -> xr.Dataset:
     )
 
 
+def pooled(halves: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The counts of several draws, by key. `ValueError` if one key comes twice, or if
+    the draws were judged by different code."""
+    keys = [int(half.attrs["seed"]) for half in halves]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"one draw is there twice: the keys are {keys}.")
+    codes = {json.loads(half.attrs["identity"])["sources"] for half in halves}
+    if len(codes) > 1:
+        raise ValueError(f"the draws were judged by {len(codes)} versions of the code.")
+    counts = [half[["count", "count_deep"]] for half in halves]
+    return xr.concat(counts, pd.Index(keys, name="key"), combine_attrs="drop")
+
+
 def bars(dataset: xr.Dataset) -> pd.DataFrame:
     """By kind: outcomes, the share of the definite that are right with Wilson's
     interval, and the share of the definite among deep and wide networks."""
@@ -214,6 +229,15 @@ def wilson(count: int, total: int) -> tuple[float, float]:
         return 0.0, 1.0
     bounds = binomtest(count, total).proportion_ci(method="wilson")
     return float(bounds.low), float(bounds.high)
+
+
+def pool(paths: Sequence[str], output: str) -> None:
+    halves = [results.load(path) for path in paths]
+    dataset = pooled(halves)
+    seconds = sum(float(half.attrs["wall_seconds"]) for half in halves)
+    config = {"command": "pool", "keys": dataset["key"].values.tolist()}
+    _save(dataset, output, config, seconds)
+    print(bars(dataset.sum("key")).to_string())
 
 
 def power_cases() -> Iterator[known.Case]:
@@ -326,6 +350,9 @@ def _options() -> argparse.Namespace:
         command = commands.add_parser(name)
         command.add_argument("--key", type=int, required=True)
         command.add_argument("--output", required=True)
+    command = commands.add_parser("pool")
+    command.add_argument("halves", nargs="+")
+    command.add_argument("--output", required=True)
     command = commands.add_parser("trained")
     command.add_argument("--output", required=True)
     command.add_argument("--steps", type=int, default=trained.STEPS)
@@ -339,6 +366,8 @@ def main() -> None:
     options = _options()
     if options.command == "trained":
         return train_all(options.output, options.steps)
+    if options.command == "pool":
+        return pool(options.halves, options.output)
     config: dict[str, Any] = {"command": options.command}
     if options.command == "judge":
         tasks = trained_networks(options.weights)

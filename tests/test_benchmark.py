@@ -1,10 +1,12 @@
 """The networks of the benchmark have the laws that their truths say."""
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 
 from deeplimits import diagnosis, results
@@ -258,6 +260,24 @@ def test_counts_are_those_of_the_rows():
     lines = benchmark.bars(found)
     assert lines.loc["b", "definite if large"] == 1
     assert lines.loc["a", "low"] == pytest.approx(0.09, abs=0.01)  # Wilson, 1 of 2
+
+
+def test_draws_are_pooled_by_key():
+    count = ("kind_name", "outcome_name"), [[1, 2, 3]]
+    coords = {"kind_name": ["a"], "outcome_name": list(benchmark.OUTCOMES)}
+    half = xr.Dataset({"count": count, "count_deep": count}, coords)
+    attrs = [
+        {"seed": str(key), "identity": json.dumps({"sources": code})}
+        for key, code in ((11, "x"), (12, "x"), (13, "y"))
+    ]
+    first, second, other = (half.assign_attrs(each) for each in attrs)
+    found = benchmark.pooled([first, second])
+    assert found["key"].values.tolist() == [11, 12]
+    assert benchmark.bars(found.sum("key")).loc["a", "wrong"] == 4
+    with pytest.raises(ValueError, match="twice"):
+        benchmark.pooled([first, first])
+    with pytest.raises(ValueError, match="2 versions"):
+        benchmark.pooled([first, other])
 
 
 @pytest.mark.parametrize("block", ["two layers", "convolution", "attention"])
