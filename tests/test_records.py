@@ -343,6 +343,14 @@ def test_the_commit_marks_edited_files(tmp_path):
     assert records.commit(tmp_path, [path]) == clean + "+"
 
 
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("book/*.ipynb")), ids=lambda p: p.stem
+)
+def test_a_record_is_made_from_what_is_committed(path):
+    about = json.loads(path.read_text("utf-8"))["metadata"]["deeplimits"]
+    assert not about["provenance"]["commit"].endswith("+")
+
+
 # ----------------------------------------------------------------- execution
 
 

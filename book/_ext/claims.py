@@ -55,6 +55,11 @@ def _typeset(numbers: object) -> str:
     return str(numbers).replace("-", "\N{MINUS SIGN}")
 
 
+def _where(claim: ledger.Claim) -> str:
+    """As a sentence begins."""
+    return claim.where[:1].upper() + claim.where[1:]
+
+
 def _mark(claim: ledger.Claim) -> str:
     return f"{MARKS[claim.verdict]} {claim.verdict}"
 
@@ -87,7 +92,7 @@ class Claim(SphinxDirective):
         )
         line = nodes.rubric("", "", ids=[f"claim-{claim.id}"])
         line += nodes.strong("", _mark(claim))
-        line += nodes.Text(f" · {claim.where}")
+        line += nodes.Text(f" · {_where(claim)}")
         if measurement is not None:
             line += nodes.Text(f" · {_typeset(measurement.interval)}")
         card += line  # no link in it: it is what opens
@@ -141,7 +146,7 @@ class ClaimsSummary(SphinxDirective):
 
         def cells(name, chosen):
             numbers = [sum(counts[p, v] for p in chosen) for v in ledger.VERDICTS]
-            return name, *(str(n or "") for n in numbers), str(sum(numbers))
+            return name, *(str(n or "–") for n in numbers), str(sum(numbers))
 
         rows = [cells(_source(paper), [paper]) for paper in papers]
         rows.append(cells("all", papers))
@@ -191,9 +196,12 @@ class ClaimsTable(SphinxDirective):
         paper = "" if claim.paper == "ours" else f"{{cite:t}}`{claim.paper}`, "
         measured = ""
         if measurement is not None:
-            measured = f"{_typeset(measurement.interval)} ({{doc}}`{claim.source}`)"
+            measured = _typeset(measurement.interval)
+            if self.env.docname != f"book/{claim.source}":
+                measured += f" ({{doc}}`{claim.source}`)"
+        where = f"{paper}{claim.where}" if paper else _where(claim)
         return (
-            f"{paper}{claim.where}. {claim.statement}",
+            f"{where}. {claim.statement}",
             _typeset(ledger.bounds(claim.expected)),
             measured,
             _mark(claim),

@@ -13,10 +13,16 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from tables import table
 
-HEADER = (
-    *("page", "version", "commit", "profile", "seed", "device", "dtype"),
-    *("time (s)", "peak (MiB)"),
-)
+COLUMNS = {
+    "version": "version",
+    "commit": "commit",
+    "profile": "profile",
+    "seed": "seed",
+    "device": "device",
+    "dtype": "dtype",
+    "wall_seconds": "time (s)",
+    "peak_mib": "peak (MiB)",
+}
 
 
 def records(source: str | Path) -> list[Path]:
@@ -55,27 +61,34 @@ def add_footer(app: Sphinx, doctree: nodes.document) -> None:
     (sections[0] if sections else doctree).append(footer)
 
 
-def _row(path: Path) -> tuple[str, ...]:
-    p = provenance(path)
-    keys = ("version", "commit", "profile", "seed", "device", "dtype")
-    keys += ("wall_seconds", "peak_mib")
-    return f"{{doc}}`{path.stem}`", *(str(p[key]) for key in keys)
-
-
 class StatusTable(SphinxDirective):
-    """One row for each record that the book shows."""
+    """One row for each record that the book shows, in the order of the book, and a
+    sentence on what is the same in all of them."""
 
     def run(self):
-        shown = [p for p in records(self.env.srcdir) if self._in_book(p)]
+        shown = self._in_order()
         for path in shown:
             self.env.note_dependency(str(path))
         if not shown:
             return [nodes.paragraph("", "No chapter has been recorded yet.")]
-        rows = [_row(path) for path in shown]
-        return [table(self, HEADER, rows, (20, 10, 15, 10, 8, 9, 10, 8, 10))]
+        found = [{key: str(provenance(p)[key]) for key in COLUMNS} for p in shown]
+        same = [key for key in COLUMNS if len({row[key] for row in found}) == 1]
+        keys = [key for key in COLUMNS if key not in same]
+        rows = [
+            (f"{{doc}}`{path.stem}`", *(row[key] for key in keys))
+            for path, row in zip(shown, found, strict=True)
+        ]
+        header = "page", *(COLUMNS[key] for key in keys)
+        box = table(self, header, rows, (40, *(60 // len(keys) for _ in keys)))
+        alike = ", ".join(f"{COLUMNS[key]} {found[0][key]}" for key in same)
+        return [nodes.paragraph("", f"All pages: {alike}.")] * bool(same) + [box]
 
-    def _in_book(self, path: Path) -> bool:
-        return f"book/{path.stem}" in self.env.found_docs
+    def _in_order(self) -> list[Path]:
+        """As the table of contents has them; what it has not is not in the book."""
+        sites = self.config.external_site_map
+        order = {name: n for n, name in enumerate(sites)}
+        shown = [p for p in records(self.env.srcdir) if f"book/{p.stem}" in order]
+        return sorted(shown, key=lambda path: order[f"book/{path.stem}"])
 
 
 def setup(app: Sphinx) -> dict:

@@ -91,6 +91,10 @@ function nameParts() {
 }
 document.addEventListener("DOMContentLoaded", () => {
   nameParts();
+  // on paper the title has its number, too
+  const title = document.querySelector("#jb-print-docs-body > h1");
+  const number = document.querySelector("article h1 .section-number");
+  if (title && number) title.prepend(number.cloneNode(true));
   const later = new MutationObserver(nameParts); // icons become pictures, with a title
   for (const button of document.querySelectorAll(".theme-switch-button")) {
     later.observe(button, { childList: true });
