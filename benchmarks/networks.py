@@ -296,7 +296,7 @@ def _rescaled(
     weights = blocks(seeds, depth, width, smooth=smooth)
     factors = np.exp(0.5 * _white(seeds, (depth, hidden(width))))
     if flipped:
-        factors = np.sign(_white(seeds, factors.shape))
+        factors = np.copysign(np.float32(1), _white(seeds, factors.shape))
     return {
         "outer": weights["outer"] / factors[:, None, :],
         "inner": weights["inner"] * factors[:, :, None],

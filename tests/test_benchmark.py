@@ -166,6 +166,15 @@ def test_units_that_move_hide_the_path_but_keep_the_function(change):
     assert correlation(raw, 1) < hidden[change]
 
 
+def test_a_unit_whose_draw_is_zero_keeps_a_sign(monkeypatch):
+    """Of float32 numbers one in some ten million is: no infinite weights by it."""
+    white = networks._white
+    zero = lambda seeds, shape: 0 * white(seeds, shape)  # noqa: E731
+    monkeypatch.setattr(networks, "_white", zero)
+    [weights] = drawn("flipped units, smooth", SHALLOW)
+    assert all(np.isfinite(z).all() for z in weights.values())
+
+
 def test_the_limit_follows_from_the_two_orders():
     both, balanced = Truth(0.0, 0.5), Truth(-0.5, 0.5)
     found = [t.answer(b) for t in (both, balanced) for b in (0.5, 0.75, 1.0)]
