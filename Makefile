@@ -39,7 +39,7 @@ test-laws: $(ready)
 
 # Records are made on the CPU, so they are compared there.
 test-records: $(ready)
-	JAX_PLATFORMS=cpu $(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg book
+	JAX_PLATFORMS=cpu PYTHONPATH=tests $(bin)/pytest -p nbval_rounding -n $(JOBS) --dist loadfile --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg book
 
 test-smoke: $(ready)
 	$(bin)/python tools/records.py --profile smoke --output build/smoke
