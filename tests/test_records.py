@@ -186,6 +186,16 @@ def test_other_code_or_another_library_takes_more_than_new_prose(recorded):
     assert records.reworded(recorded, "toy") is None
 
 
+@pytest.mark.parametrize(
+    ("tag", "runs"), [("nbval-ignore-output", False), ("raises-exception", True)]
+)
+def test_a_tag_that_does_not_change_the_run_needs_none(recorded, tag, runs):
+    *others, (_, code) = CELLS
+    (recorded / "book" / "toy.md").write_text(source([*others, [tag, code]]))
+    assert records.stale(recorded, "toy") != []
+    assert (records.reworded(recorded, "toy") is None) == runs
+
+
 def test_an_edited_record_is_noticed(recorded):
     edit(recorded, lambda n: n.cells[-1].update(source="print(7 * 6)"))
     assert records.stale(recorded, "toy") == ["source and record have different cells"]

@@ -2,8 +2,8 @@
 
 A chapter `book/NAME.md` has an executed record `book/NAME.ipynb`, committed with its
 outputs. The record carries a fingerprint of all that it depends on, so that only what
-has changed is run again. Where prose alone has changed, nothing is run: the record gets
-the new prose, and keeps its outputs and what it says of their making.
+has changed is run again. Where prose or tags alone have changed, nothing is run: the
+record gets the new ones, and keeps its outputs and what it says of their making.
 
     python tools/records.py [NAME ...]         run what is stale, two at a time
     python tools/records.py --check            name what is stale; exit 1 if any is
@@ -47,6 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = sources.PACKAGE
 PROFILE = "book"
 LIMIT = 1_000_000  # bytes; a record stays below it
+RUN_TAGS = {"parameters", "raises-exception", "skip-execution"}
 
 # The first cell of every chapter: in its source the first line alone, in its record the
 # whole. REPOSITORY stands for the address in _config.yml.
@@ -273,12 +274,14 @@ def stale(root: Path, name: str) -> list[str]:
     return reasons + list(_unsound(record))
 
 
-def _code(notebook: NotebookNode) -> list[tuple[str, tuple[str, ...]]]:
-    return [(source, tags) for kind, source, tags in _shape(notebook) if kind == "code"]
+def _code(notebook: NotebookNode) -> list[tuple[str, set[str]]]:
+    """What is run. Other tags say how a cell is shown, or compared."""
+    shape = [cell for cell in _shape(notebook) if cell[0] == "code"]
+    return [(source, set(tags) & RUN_TAGS) for _, source, tags in shape]
 
 
 def reworded(root: Path, name: str) -> NotebookNode | None:
-    """The record with the prose and captions of today's source; `None`
+    """The record with the prose, captions and tags of today's source; `None`
     if more than that has changed, so that the chapter has to be run."""
     path, page = root / "book" / f"{name}.ipynb", f"book/{name}.md has changed"
     words = {page, "source and record have different cells"}
