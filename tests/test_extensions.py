@@ -194,7 +194,7 @@ def test_the_count_is_a_sentence(pages):
 def test_the_summary_counts_and_the_rows_can_be_chosen(pages):
     summary = pages("ledger").find("table")
     last = [cell.get_text(strip=True) for cell in summary.select("tr")[-1].select("td")]
-    assert last == ["all", "1", "", "1", "", "2"]
+    assert last == ["all", "1", "–", "1", "–", "2"]
     row = pages("ledger").find(id="ledger-toy-claim")
     assert set(row["class"]) >= {"claim-agrees", "paper-marion2024"}
     assert pages("ledger").select_one(".claims-filter")
@@ -238,8 +238,9 @@ def test_the_theme_keeps_the_launch_buttons(pages):
 
 
 def test_the_status_page_has_a_row_for_the_record(pages):
-    text = pages("status").find("table").get_text(" ", strip=True)
-    assert "Toy 0.1.0 abcdef0123+ book 1 cpu float64 12 340" in text
+    text = pages("status").find("article").get_text(" ", strip=True)
+    assert "All pages: version 0.1.0, profile book, seed 1, device cpu." in text
+    assert "Toy abcdef0123+ float64 12 340" in text
 
 
 def test_one_registry_makes_the_table_and_the_macros(pages):

@@ -24,6 +24,8 @@ COLUMNS = {
     "peak_mib": "peak (MiB)",
 }
 
+SHARED = ("version", "profile", "seed", "device")  # where all pages agree: a sentence
+
 
 def records(source: str | Path) -> list[Path]:
     return sorted(Path(source).glob("book/*.ipynb"))
@@ -72,7 +74,7 @@ class StatusTable(SphinxDirective):
         if not shown:
             return [nodes.paragraph("", "No chapter has been recorded yet.")]
         found = [{key: str(provenance(p)[key]) for key in COLUMNS} for p in shown]
-        same = [key for key in COLUMNS if len({row[key] for row in found}) == 1]
+        same = [key for key in SHARED if len({row[key] for row in found}) == 1]
         keys = [key for key in COLUMNS if key not in same]
         rows = [
             (f"{{doc}}`{path.stem}`", *(row[key] for key in keys))
