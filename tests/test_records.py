@@ -445,3 +445,16 @@ def test_every_record_has_a_source_and_is_quiet(path):
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert outputs
     assert not [o for o in outputs if o.get("name") == "stderr"]
+    texts = ["".join(o.get("data", {}).get("text/plain", "")) for o in outputs]
+    assert not [text for text in texts if " at 0x" in text]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("book/*.ipynb")), ids=lambda p: p.stem
+)
+def test_a_cell_with_a_caption_shows_one_thing(path):
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if "figure" in cell["metadata"].get("mystnb", {}):
+            glued = "application/papermill.record/"
+            shown = [o for o in cell["outputs"] if glued not in str(o.get("data"))]
+            assert len(shown) == 1, "".join(cell["source"]).splitlines()[-1]
