@@ -167,9 +167,9 @@ def test_verdicts_on_one_network(weights, expected):
     assert verdict(weights()) == expected
 
 
-@pytest.mark.parametrize("depth", [12, 24, 48])
-def test_many_entries_make_up_for_few_layers(depth):
-    shape = (48, 48)
+@pytest.mark.parametrize(("depth", "width"), [(12, 256), (24, 80), (48, 48)])
+def test_many_entries_make_up_for_few_layers(depth, width):
+    shape = (width, width)
     white, path, tied = noise(depth, shape), smooth(depth, shape), noise(2, shape)[:1]
     assert verdict(white) == ROUGH
     assert verdict(path) == SMOOTH
@@ -258,7 +258,7 @@ def test_two_kinds_of_layers_in_turn_are_given_apart():
 def test_one_exceptional_layer_is_left_out_and_named(place):
     for weights, expected in ((smooth(96), SMOOTH), (noise(96), ROUGH)):
         weights = weights.copy()
-        weights[place] *= 20
+        weights[place] *= 10
         found = diagnosis.examine(weights)
         assert found.verdict == expected
         assert found.exceptional == [place + 1]
@@ -526,7 +526,33 @@ def test_with_beta_the_size_is_judged_too(beta, rough, even, two):
     depths = (64, 128, 256, 512)
     assert verdict(*(noise(depth) for depth in depths), beta=beta) == rough
     assert verdict(*(smooth(depth) for depth in depths), beta=beta) == even
-    assert verdict(noise(64), noise(128), beta=beta) == two
+    wide = (24, 24)  # 24 x 24 entries at two depths leave no room for a drift
+    assert verdict(noise(64, wide), noise(128, wide), beta=beta) == two
+
+
+def test_a_drift_that_may_hide_in_noise_is_not_denied():
+    """Of half the noise, summed: no depth by itself shows it in so few entries."""
+    said = []
+    for seed in range(6):
+        trend = np.random.default_rng(seed).standard_normal((1, 10, 10))
+        networks = [
+            {"w": noise(L, (10, 10), seed=10 + seed) + 0.5 * trend / L**0.5}
+            for L in (64, 128, 256)
+        ]
+        [alone] = diagnosis.diagnose(networks)
+        [sized] = diagnosis.diagnose(networks, beta=0.5)
+        said.append((alone.verdict, sized.verdict))
+    assert (ROUGH, ABSTAIN) in said
+    assert ROUGH not in [sized for _, sized in said]
+
+
+@pytest.mark.parametrize(("depth", "width"), [(12, 64), (24, 16)])
+def test_a_tenth_of_a_trend_in_few_layers_is_not_denied(depth, width):
+    """Smaller than the bound on what may hide in them."""
+    shape = (width, width)
+    for seed in range(6):
+        trend = 0.1 * smooth(depth, shape, seed=seed)
+        assert verdict(noise(depth, shape, seed=seed) + trend) != ROUGH
 
 
 def test_depths_that_disagree_give_no_verdict():

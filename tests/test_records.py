@@ -458,3 +458,11 @@ def test_a_cell_with_a_caption_shows_one_thing(path):
             glued = "application/papermill.record/"
             shown = [o for o in cell["outputs"] if glued not in str(o.get("data"))]
             assert len(shown) == 1, "".join(cell["source"]).splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", records.chapters(ROOT))
+def test_no_output_is_held_back_by_a_semicolon(name):
+    """nbval keeps no history of the inputs, where IPython looks for it."""
+    for cell in records.read_source(ROOT, name).cells:
+        if cell.cell_type == "code":
+            assert not cell.source.rstrip().endswith(";"), cell.source

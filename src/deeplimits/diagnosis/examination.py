@@ -50,7 +50,8 @@ PARTS = 8
 _ALIKE = 0.02  # an index this near to one half is not told from it
 _WIDEST = 0.1  # of an interval that says "one half"
 _LEAST_DRIFT = 1.05  # of R squared: less is no drift worth the name
-_HIDDEN = 1 / 8  # of the noise: a larger constant trend would have been seen
+_HIDDEN = 0.08  # of the noise: a larger constant trend would have been seen, and mostly
+# one of a tenth that waves faster than the three polynomials of `trend`
 _MOST_DRIFT = 2.0  # of R squared, beside fractional noise
 _LEAST_SUM = 0.97  # of R: less, and the noise does not add up as its exponent says
 _MOST_PIECES = 8
@@ -241,12 +242,16 @@ def _without_exceptions(rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
 
 def _exception(rows: np.ndarray) -> int | None:
     """The layer that differs most from its neighbours, if as no other does."""
+    steps = np.mean(np.diff(rows, axis=0) ** 2, axis=1)
+    # a layer at an end has one neighbour, and no second difference about it
+    for end, place in ((steps, 0), (steps[::-1], len(rows) - 1)):
+        if end[0] > 30 * np.median(steps) and end[0] > 10 * end[1]:
+            return place
     bends = np.mean(np.diff(rows, n=2, axis=0) ** 2, axis=1)
     # that of a layer at an end is only seen from beside it, at a quarter of the size
     worst = int(np.argmax(bends)) + 1
     if not bends[worst - 1] > 30 * np.median(bends):
         return None
-    steps = np.mean(np.diff(rows, axis=0) ** 2, axis=1)
     if worst == 1 and steps[0] > 10 * steps[1]:
         return 0
     if worst == len(rows) - 2 and steps[-1] > 10 * steps[-2]:

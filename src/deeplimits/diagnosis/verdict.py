@@ -11,7 +11,8 @@ powers of depth decide what one depth cannot:
 - *Size.* A trend of size $L^{-a}$ in each layer sums to $L^{1-a}$, noise of size
   $L^{-b}$ to $L^{H-b}$. With the factor $L^{-\beta}$ each of these vanishes, stays or
   explodes: the trend that stays alone is an ODE (noise averages out), noise that stays
-  alone an SDE if $H = \frac12$, both together an SDE with drift.
+  alone an SDE if $H = \frac12$, both together an SDE with drift. Of a drift that may
+  hide in noise the sums at all depths tell together.
 
 Without $\beta$, `limits` says what two factors would make of the weights, $1/L$ and
 $1/\sqrt L$. With $\beta$ and fewer than three depths there is a verdict only where the
@@ -56,6 +57,7 @@ from .weights import Weights
 # growth exponents of a size within this of 0 count as a finite limit
 _STEADY = 0.125
 _MEMORY = -0.25  # between L^0 and L^-1/2
+_DRIFT = 1 / 2  # of the noise, summed: less is not told from none
 _AGREE = 2 / 3  # of what the matrices move
 TREND, NOISE = "trend of a layer", "noise of a layer"
 INCREMENT, SIZE = "increment over weight", "accumulated size"
@@ -286,6 +288,10 @@ def _sized(
     """The limit with the factor, from the growth of the sums over layers."""
     if verdict in (ABSTAIN, IDENTITY, EXPLOSIVE):
         return verdict, reason
+    if verdict == ROUGH and beta == 0.5:
+        verdict, reason = _driven(reason, networks)
+    if verdict == ABSTAIN:
+        return verdict, reason
     if SIZE not in exponents:
         return _fitting(verdict, reason, networks[-1], beta)
     if verdict == MIXED and TREND in exponents and NOISE in exponents:
@@ -300,6 +306,22 @@ def _sized(
         return IDENTITY, reason
     inside = -_STEADY <= growth.low and growth.high <= _STEADY
     return (verdict, reason) if inside else (ABSTAIN, f"{reason}, too uncertain")
+
+
+def _driven(reason: str, networks: list[Network]) -> tuple[str, str]:
+    """Noise that the factor keeps, unless a drift may hide in it: a trend of order
+    L^-1/2 has the same relative sum R at every depth, so that all of them tell."""
+    sums = [z for n in networks if (z := n.sums) is not None]
+    if not sums:  # noise seen at the longest lags alone
+        return ROUGH, reason
+    logs = np.log([z.numbers for z in sums])
+    precision = (2 / (logs[:, 2] - logs[:, 1])) ** 2
+    centre = float(precision @ logs[:, 0] / precision.sum())
+    half = float(precision.sum() ** -0.5)
+    hidden = max(math.exp(2 * (centre + half)) - 1, 0.0) ** 0.5
+    if hidden > _DRIFT:
+        return ABSTAIN, f"{reason}; but a drift of {hidden:.2f} of it may hide"
+    return ROUGH, reason
 
 
 def _two_sizes(
