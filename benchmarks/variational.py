@@ -4,7 +4,8 @@ Run `python benchmarks/variational.py`: everything in one process, in float64 an
 device, on the planar rings. It writes `results/benchmarks/variational-<device>.nc`:
 iterations of L-BFGS to |g| < 1e-7 along depth (or to where rounding stops it, which is
 said), in whitened increments and in the weights themselves ("raw"), the median seconds
-of several such searches, and the best of several rounds, in seconds, of one gradient.
+of several such searches, the same from random starts at one depth, and the best of
+several rounds, in seconds, of one gradient.
 Compilation is not counted. PyTorch (group `bench`) is left out with a note where it is
 missing.
 """
@@ -22,14 +23,16 @@ import numpy as np
 import xarray as xr
 
 from deeplimits import datasets, results, variational
-from deeplimits.variational import Minimum, Parameters, Problem
+from deeplimits.variational import Minimum, Parameters, Problem, whitening
 
 jax.config.update("jax_enable_x64", True)
 ALPHA, GOAL, START, TRIES = 0.01, 1e-7, 3, 7
+COLD, COLD_TRIES = (10, 11, 12, 13, 14, 15, 16), 3  # keys of the random starts
 # Bars that a ratio of one run has to pass, where there is one.
 BARS = {
     "whitened iterations, most / fewest": "at most 2.5",
     "raw / whitened, time at one depth": "at least 10",
+    "raw / whitened, time from random starts, median": "at least 10",
     "gradient / bare": "at most 3",
 }
 
@@ -41,14 +44,16 @@ def clock(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def timed(problem: Problem, start: Parameters, **options) -> tuple[Minimum, float]:
-    """What L-BFGS finds, and the median seconds of `TRIES` equal searches, once its
+def timed(
+    problem: Problem, start: Parameters, *, tries: int = TRIES, **options
+) -> tuple[Minimum, float]:
+    """What L-BFGS finds, and the median seconds of several equal searches, once its
     program is there."""
     search = functools.partial(variational.minimise, problem, start, **options)
     search(max_iterations=2)
     found = search(tolerance=GOAL, polish=False)
     spent = []
-    for _ in range(TRIES):
+    for _ in range(tries):
         begin = time.perf_counter()
         search(tolerance=GOAL, polish=False)
         spent.append(time.perf_counter() - begin)
@@ -82,6 +87,31 @@ def iterations(problem: Problem, depths: list[int], raw: int) -> xr.Dataset:
             "depth": ("solve", [depth for depth, _ in keys]),
             "variables": ("solve", [name for _, name in keys]),
         }
+    )
+
+
+def from_random_starts(problem: Problem, depth: int) -> xr.Dataset:
+    """Both kinds of variables from the same starts, and how far each comes: the norm
+    of the gradient in whitened increments at its end."""
+    like, rows = variational.one_layer(depth, 2), []
+    layout = whitening.layout_of(problem, like, "whitened")
+    for key in COLD:
+        start = variational.random_start(problem, like, key=jr.key(key))
+        for variables in whitening.VARIABLES:
+            options = {"variables": variables, "tries": COLD_TRIES}
+            found, seconds = timed(problem, start, **options)
+            flat = variational.whitened(problem, found.parameters)
+            slope = whitening.value_and_gradient(problem, flat, layout)[1]
+            norm = float(jnp.linalg.norm(slope))
+            rows.append((found.iterations, seconds, norm, found.value))
+    names = ("iterations", "solve_seconds", "gradient_norm", "energy")
+    table = np.array(rows).reshape(len(COLD), 2, len(names))
+    return xr.Dataset(
+        {
+            f"cold_{name}": (("start", "kind"), table[..., n])
+            for n, name in enumerate(names)
+        },
+        coords={"start": list(COLD), "kind": list(whitening.VARIABLES)},
     )
 
 
@@ -160,13 +190,18 @@ def gradients(problem: Problem, depth: int, rounds: int) -> dict[str, float]:
     return {name: min(values[1:]) for name, values in times.items()}
 
 
-def ratios(solves: xr.Dataset, seconds: dict[str, float], raw: int) -> dict[str, float]:
+def ratios(
+    solves: xr.Dataset, cold: xr.Dataset, seconds: dict[str, float], raw: int
+) -> dict[str, float]:
     """Whose share of whose iterations or time is of interest."""
     rows = solves.to_dataframe().set_index(["variables", "depth"])
     counts, spent = rows.loc["whitened"].iterations, rows.solve_seconds
+    random = cold["cold_solve_seconds"]
+    random = random.sel(kind="raw") / random.sel(kind="whitened")
     found = {
         "whitened iterations, most / fewest": counts.max() / counts.min(),
         "raw / whitened, time at one depth": spent["raw", raw] / spent["whitened", raw],
+        "raw / whitened, time from random starts, median": float(random.median()),
         "gradient / bare": seconds["gradient"] / seconds["bare"],
         "gradient / adjoint": seconds["gradient"] / seconds["adjoint"],
     }
@@ -187,10 +222,10 @@ def main() -> None:
     begin = time.perf_counter()
     problem = Problem(*datasets.rings(), alpha=ALPHA)
     solves = iterations(problem, options.depths, options.raw)
+    cold = from_random_starts(problem, options.raw)
     seconds = gradients(problem, options.raw, options.rounds)
-    dataset = solves.assign(seconds=("case", list(seconds.values()))).assign_coords(
-        case=list(seconds)
-    )
+    timings = {"seconds": ("case", list(seconds.values())), "case": list(seconds)}
+    dataset = xr.merge([solves, cold, xr.Dataset(timings)])
     platform = jax.devices()[0].platform
     path = options.output or Path("results", "benchmarks", f"variational-{platform}.nc")
     config = {k: v for k, v in vars(options).items() if k != "output"}
@@ -200,7 +235,8 @@ def main() -> None:
     print((1e3 * dataset.seconds).to_pandas().round(4).to_string(), "\nms, each\n")
     if stalled := int((solves.gradient_norm >= GOAL).sum()):
         print(f"{stalled} of {solves.solve.size} runs stopped above {GOAL:g}.")
-    for name, value in ratios(solves, seconds, options.raw).items():
+    print(cold.to_dataframe().round(9).to_string(), "\n")
+    for name, value in ratios(solves, cold, seconds, options.raw).items():
         print(f"{name}: {value:.2f}", f"({BARS[name]})" if name in BARS else "")
 
 
