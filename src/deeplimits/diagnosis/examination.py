@@ -50,8 +50,10 @@ PARTS = 8
 _ALIKE = 0.02  # an index this near to one half is not told from it
 _WIDEST = 0.1  # of an interval that says "one half"
 _LEAST_DRIFT = 1.05  # of R squared: less is no drift worth the name
-_HIDDEN = 0.08  # of the noise: a larger constant trend would have been seen, and mostly
-# one of a tenth that waves faster than the three polynomials of `trend`
+_HIDDEN = 1 / 8  # of the noise: a larger constant trend would have been seen
+# In few layers less must be seen: there the sums of 4,096 entries hardly show a trend
+# of a tenth, least of all one that waves faster than the three polynomials of `trend`.
+_HIDDEN_IN_FEW = 0.08
 _MOST_DRIFT = 2.0  # of R squared, beside fractional noise
 _LEAST_SUM = 0.97  # of R: less, and the noise does not add up as its exponent says
 _MOST_PIECES = 8
@@ -407,7 +409,8 @@ def _with_noise(fine: Interval, sums: trend.Sums | None, depth: int) -> tuple[st
     if not (half or other):
         return ABSTAIN, f"H lies in [{fine.low:.2f}, {fine.high:.2f}]: one half or not"
     hidden = (max(relative.high**2 - 1, 0.0) / depth) ** 0.5
-    unseen = hidden > _HIDDEN if half else relative.high**2 > _MOST_DRIFT
+    most = _HIDDEN if depth >= 2 * _LONG else _HIDDEN_IN_FEW
+    unseen = hidden > most if half else relative.high**2 > _MOST_DRIFT
     if relative.low > 1 or unseen:
         little = f"no trend for sure, but one of {hidden:.2f} of the noise may hide"
         return ABSTAIN, f"{what} as it makes them: {little}"
