@@ -405,7 +405,7 @@ def test_a_lone_matrix_that_only_its_gram_shows_smooth_has_no_verdict():
 
 def test_matrices_decide_and_by_what_they_move():
     weights = {
-        "weight": noise(64),
+        "weight": noise(64, (32, 32)),
         "bias": smooth(64, (16,)),
         "gain": 1 + 0.02 * noise(64, (16,)),
         "gate": np.ones(64),
@@ -415,9 +415,9 @@ def test_matrices_decide_and_by_what_they_move():
     assert [p.name for p in found if p.votes] == ["weight"]
     text = " ".join(diagnosis.table(found).split())
     assert text.count("(does not vote)") == 3
-    small = {"large": noise(64), "small": 0.01 * smooth(64, (12, 12))}
+    small = {"large": noise(64, (32, 32)), "small": 0.01 * smooth(64, (12, 12))}
     assert diagnosis.overall(diagnosis.diagnose([small])) == ROUGH
-    even = {"a": noise(64), "b": smooth(64, (12, 12))}
+    even = {"a": noise(64, (32, 32)), "b": smooth(64, (24, 24))}
     assert diagnosis.overall(diagnosis.diagnose([even])) == MIXED
 
 
@@ -611,9 +611,11 @@ def test_one_network_stands_in_a_list_too(as_in_use):
 
 def test_a_network_of_the_library_is_diagnosed_by_its_arrays():
     """As a dictionary of them would be; a scale only where each layer has its own."""
-    block = TwoLayer(jnp.asarray(noise(64)), jnp.asarray(smooth(64)))
+    block = TwoLayer(
+        jnp.asarray(noise(64, (32, 32))), jnp.asarray(smooth(64, (32, 32)))
+    )
     found = diagnosis.diagnose([ResNet(block, scale=jnp.asarray(0.5))])
-    arrays = {"outer": noise(64), "inner": smooth(64)}
+    arrays = {"outer": noise(64, (32, 32)), "inner": smooth(64, (32, 32))}
     assert repr(found) == repr(diagnosis.diagnose([arrays]))
     assert {z.name: z.verdict for z in found[:2]} == {"outer": ROUGH, "inner": SMOOTH}
     assert [z.votes for z in found] == [False, False, True]
