@@ -555,6 +555,16 @@ def test_a_tenth_of_a_trend_in_few_layers_is_not_denied(depth, width):
         assert verdict(noise(depth, shape, seed=seed) + trend) != ROUGH
 
 
+def test_beside_noise_of_any_exponent_no_trend_is_seen():
+    """In twelve layers of a few independent entries, whatever the sums say."""
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        mixed = rng.standard_normal((12, 6)) @ rng.standard_normal((6, 64))
+        found = diagnosis.examine(mixed)
+        if found.regularity and np.ptp(found.regularity.numbers[1:]) > 0.5:
+            assert found.verdict == ABSTAIN
+
+
 def test_depths_that_disagree_give_no_verdict():
     assert verdict(smooth(64), noise(128)) == ABSTAIN
 

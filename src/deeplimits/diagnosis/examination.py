@@ -54,6 +54,7 @@ _HIDDEN = 1 / 8  # of the noise: a larger constant trend would have been seen
 # In few layers less must be seen: there the sums of 4,096 entries hardly show a trend
 # of a tenth, least of all one that waves faster than the three polynomials of `trend`.
 _HIDDEN_IN_FEW = 0.07
+_WIDE = 0.5  # of an interval of H: beside such noise no trend can be measured
 _SURELY = 1.4  # of the interval's half: beyond it a trend is there in 999 of 1,000
 _MOST_DRIFT = 2.0  # of R squared, beside fractional noise
 _LEAST_SUM = 0.97  # of R: less, and the noise does not add up as its exponent says
@@ -405,6 +406,8 @@ def _with_noise(fine: Interval, sums: trend.Sums | None, depth: int) -> tuple[st
     half = half and 0.5 - _ALIKE <= fine.high <= 0.5 + _WIDEST
     other = fine.low > 0.5 + _ALIKE or fine.high < 0.5 - _ALIKE
     what = f"noise, H = {fine:.2f}; sums over layers {figures(relative)} times as large"
+    if fine.high - fine.low > _WIDE:
+        return ABSTAIN, f"H lies in [{fine.low:.2f}, {fine.high:.2f}]: too wide"
     surely = relative.value * (relative.low / relative.value) ** _SURELY
     if surely**2 > _LEAST_DRIFT:
         return MIXED, f"{what} as it makes them: a trend"
