@@ -4,6 +4,7 @@ What a claim is and how its verdict is decided stands in deeplimits.ledger. A le
 that does not hold together stops the build.
 """
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +22,7 @@ from deeplimits import ledger
 
 LEDGER = "book/ledger"
 HEADER = ("claim", "expected", "measured", "verdict", "why")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MARKS = {"agrees": "✓", "differs": "≠", "undecided": "?", "not attempted": "○"}
 
 
@@ -51,8 +53,13 @@ def _cards(env) -> dict[str, str]:
 
 
 def _typeset(numbers: object) -> str:
-    """As text, with a minus sign where the terminal has a hyphen."""
-    return str(numbers).replace("-", "\N{MINUS SIGN}")
+    """As text, with powers of ten and a minus sign where the terminal has others."""
+    text = re.sub(
+        r"e([+-]\d+)",
+        lambda power: "\N{NNBSP}×\N{NNBSP}10" + f"{int(power[1])}".translate(_RAISED),
+        str(numbers),
+    )
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _where(claim: ledger.Claim) -> str:
@@ -61,7 +68,7 @@ def _where(claim: ledger.Claim) -> str:
 
 
 def _mark(claim: ledger.Claim) -> str:
-    return f"{MARKS[claim.verdict]} {claim.verdict}"
+    return f"{MARKS[claim.verdict]} {claim.verdict}".replace(" ", "\N{NBSP}")
 
 
 class Claim(SphinxDirective):
