@@ -51,6 +51,13 @@ document.addEventListener("DOMContentLoaded", () => {
   if (place) filterClaims(place);
 });
 
+// A short word of code is not broken at its hyphens; a long one may be, on a phone.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const word of document.querySelectorAll("code .pre")) {
+    word.classList.toggle("short", word.textContent.length <= 20);
+  }
+});
+
 // On paper proofs are open, whatever the screen shows.
 const proofs = "details.sd-dropdown:not(.claim, .solution)";
 window.addEventListener("beforeprint", () => {
