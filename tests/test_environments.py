@@ -215,7 +215,7 @@ def test_a_file_that_is_uploaded_on_colab_is_diagnosed(monkeypatch, tmp_path, ca
     """The cell of the page on the diagnosis, with a file of independent layers."""
     cells = re.findall(r"(?s)```{code-cell} ipython3\n(.*?)```", text_of("diagnose.md"))
     [code] = [cell for cell in cells if "files.upload()" in cell]
-    rows = np.random.default_rng(0).standard_normal((64, 10, 10))
+    rows = np.random.default_rng(0).standard_normal((96, 24, 24))
     np.savez(tmp_path / "mine.npz", weight=rows)
     monkeypatch.chdir(tmp_path)
     colab = types.ModuleType("google.colab")

@@ -156,7 +156,7 @@ def test_an_undecided_claim_has_a_card_of_its_own_and_says_of_what_it_was_measur
     text = card.get_text(" ", strip=True)
     assert "claim-undecided" in card["class"]
     numbers = "−1 [−1.3, −0.7], residuals of one curve"
-    assert f"? undecided · Proposition 1 · {numbers}" in text
+    assert f"?\N{NBSP}undecided · Proposition 1 · {numbers}" in text
     assert "The range was written after a first number was seen; one look." in text
     assert "halves" not in text  # there are none
     row = pages("ledger").find(id="ledger-toy-wide")
