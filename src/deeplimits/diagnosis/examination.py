@@ -82,7 +82,7 @@ class Network(NamedTuple):
     squares. `parts` has these for `PARTS` groups of entries, for intervals in depth.
 
     ```pycon
-    >>> found = examine(np.random.default_rng(0).standard_normal((64, 100)))
+    >>> found = examine(np.random.default_rng(0).standard_normal((128, 100)))
     >>> found.verdict, 0.5 in found.regularity, 1.0 in found.sums
     ('rough: SDE', True, True)
     ```

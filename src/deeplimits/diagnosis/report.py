@@ -37,7 +37,7 @@ def table(parameters: Sequence[Parameter]) -> str:
 
     ```pycon
     >>> from deeplimits.diagnosis import diagnose
-    >>> weights = {"weight": np.random.default_rng(0).standard_normal((64, 10, 10))}
+    >>> weights = {"weight": np.random.default_rng(0).standard_normal((128, 9, 9))}
     >>> "The network: rough: SDE" in table(diagnose([weights]))
     True
     ```

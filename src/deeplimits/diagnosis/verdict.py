@@ -70,7 +70,7 @@ class Parameter(NamedTuple):
     network's verdict asks it; the square of `moves` is its weight there.
 
     ```pycon
-    >>> rows = np.random.default_rng(0).standard_normal((64, 10, 10))
+    >>> rows = np.random.default_rng(0).standard_normal((128, 10, 10))
     >>> (found,) = diagnose([{"weight": rows}])
     >>> found.verdict, found.limits["1/sqrt(L)"], found.votes
     ('rough: SDE', 'rough: SDE', True)
