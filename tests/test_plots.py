@@ -13,7 +13,7 @@ def test_rate_draws_points_fit_and_prediction(ax):
     slope = statistics.loglog_slope(x, 1 / x)
     assert plots.rate(ax, x, 1 / x, slope=slope, predicted=-1.0) is ax
     labels = [text for text in ax.get_legend_handles_labels()[1]]
-    assert labels == ["measured: slope -1.00", "predicted slope -1"]
+    assert labels == ["measured: slope −1.00", "predicted slope −1"]
     theory = ax.lines[-1].get_ydata()
     assert np.log(theory[-1] / theory[0]) / np.log(4) == pytest.approx(-1)
 
@@ -24,7 +24,7 @@ def test_rate_draws_both_halves_where_they_are_and_says_their_slopes(ax):
     y = np.maximum(1 / x, 1 / 16)
     plots.rate(ax, x, y, slope=statistics.loglog_slope(x, y), label="bent")
     labels = ax.get_legend_handles_labels()[1]
-    assert labels == ["bent: slope -0.50 (-1.00, 0.00)", "halves (in brackets)"]
+    assert labels == ["bent: slope −0.50 (−1.00, 0.00)", "halves (in brackets)"]
     _, fit, lower, upper = ax.lines
     np.testing.assert_allclose(lower.get_xdata(), [1, 16])
     np.testing.assert_allclose(upper.get_xdata(), [16, 256])

@@ -12,12 +12,13 @@ from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 
-SHORT = 24  # characters of TeX, brackets and stops: half a line of a phone
+SHORT = 24  # characters of TeX, a name one of them: half a line of a phone
 
 
 def _whole(text: str) -> str:
     """Kept together, unless it may be wider than what is around it."""
-    short = len(re.sub(r"<[^>]*>", "", text)) <= SHORT
+    seen = re.sub(r"\\[a-zA-Z]+", "x", re.sub(r"<[^>]*>", "", text))
+    short = len(seen) <= SHORT
     return f'<span class="whole">{text}</span>' if short else text
 
 

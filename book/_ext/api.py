@@ -7,6 +7,7 @@ an entry of the inventory (`objects.inv`, domain `py`) and a link to its source.
 import ast
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 from docutils import nodes
@@ -18,14 +19,26 @@ WIDTH = 72
 FORMULA = re.compile(r"\$\$.*?\$\$|\$(?:[^$\n]|\n(?!\s*\n))+\$", re.DOTALL)
 
 
+@cache
+def _keys() -> frozenset[str]:
+    """Of the bibliography's entries."""
+    text = (Path(__file__).parents[1] / "references.bib").read_text("utf-8")
+    return frozenset(re.findall(r"^@\w+\{([^,\s]+),", text, re.MULTILINE))
+
+
 def docstring(node: ast.AST) -> str:
-    """Its text, each formula in a line: one that begins with a plus opens a list."""
+    """Its text, each formula in a line: one that begins with a plus opens a list. Keys
+    of the bibliography become citations."""
 
     def joined(formula: re.Match) -> str:
         display = formula[0].startswith("$$")
         return formula[0] if display else re.sub(r"\s*\n\s*", " ", formula[0])
 
-    return FORMULA.sub(joined, ast.get_docstring(node) or "")
+    def cited(code: re.Match) -> str:
+        return f"{{cite:t}}{code[0]}" if code[1] in _keys() else code[0]
+
+    text = FORMULA.sub(joined, ast.get_docstring(node) or "")
+    return re.sub(r"(?<![`}])`(\w+)`(?!`)", cited, text)
 
 
 def signature(node: ast.FunctionDef, name: str) -> str:

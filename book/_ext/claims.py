@@ -53,11 +53,12 @@ def _cards(env) -> dict[str, str]:
 
 
 def _typeset(numbers: object) -> str:
-    """As text, with powers of ten and a minus sign where the terminal has others."""
+    """As text, with powers of ten and a minus sign where the terminal has others; an
+    interval that is a point, as one."""
     text = re.sub(
         r"e([+-]\d+)",
         lambda power: "\N{NNBSP}×\N{NNBSP}10" + f"{int(power[1])}".translate(_RAISED),
-        str(numbers),
+        re.sub(r"^(\S+) \[\1, \1\]", r"\1", str(numbers)),
     )
     return text.replace("-", "\N{MINUS SIGN}")
 

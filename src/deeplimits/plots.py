@@ -59,6 +59,9 @@ def use_style() -> None:
             "ytick.labelsize": SMALLEST,
             "legend.fontsize": SMALLEST,
             "legend.frameon": False,
+            "legend.handlelength": 1.4,
+            "legend.handletextpad": 0.5,
+            "legend.borderaxespad": 0.3,
             "lines.markersize": 5,
             "image.cmap": SEQUENTIAL,
         }
@@ -126,9 +129,9 @@ def rate(
     rows = np.atleast_2d(y)
     centre = np.exp(np.log(rows).mean(0))
     if slope is not None:
-        label = f"{label or 'measured'}: slope {slope.value:.2f}"
+        label = f"{label or 'measured'}: slope {signed(slope.value)}"
         if slope.halves:
-            label += " ({:.2f}, {:.2f})".format(*(half.value for half in slope.halves))
+            label += f" ({', '.join(signed(half.value) for half in slope.halves)})"
     [points] = ax.loglog(x, centre, label=label, **({"linestyle": "none"} | style))
     colour = points.get_color()
     if len(rows) > 1:
@@ -140,9 +143,20 @@ def rate(
             ax.loglog(ends, half.line(ends), "k--", marker="none", lw=0.7, label=named)
     if predicted is not None:
         theory = centre[-1] * (x / x[-1]) ** predicted * 0.6
-        named = _once(ax, f"predicted slope {predicted:g}")
+        named = _once(ax, f"predicted slope {signed(predicted, 'g')}")
         ax.loglog(x, theory, "k:", marker="none", lw=1.5, label=named)
     return ax
+
+
+def signed(number: float, digits: str = ".2f") -> str:
+    """A number as the ticks have it: with a minus sign, where Python writes a hyphen.
+
+    ```pycon
+    >>> signed(-0.5)
+    '−0.50'
+    ```
+    """
+    return format(number, "z" + digits).replace("-", "\N{MINUS SIGN}")
 
 
 def _once(ax: Axes, label: str) -> str | None:

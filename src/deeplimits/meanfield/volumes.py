@@ -344,24 +344,26 @@ def _strip(
             walls += [_cut(F, axis, -1, None), -_cut(F, axis, 0, 1)]
         return total, jnp.concatenate([wall.ravel() for wall in walls])
 
-    def stage(n, carry, faces):
-        # one at a time: XLA would compute the first again for each use in the second
-        base, g, lost = carry
-        moved, out = change(g, faces)
+    def step(start, faces):
+        def stage(n, carry):
+            g, lost = carry
+            moved, out = change(g, faces)
+            n = jnp.asarray(n, g.dtype)
+            end = (n * start[0] + g + moved) / (1 + n)
+            return end, lost + out / order
+
         if order == 1:
-            return base, g + moved, lost + out
-        again = jnp.asarray(n % 2, g.dtype)
-        end = (again * base + g + moved) / (1 + again)
-        return jnp.where(again > 0, end, base), end, lost + out / 2
+            return stage(0, start)
+        # a loop: XLA would compute the first again for each use in the second
+        return jax.lax.fori_loop(0, 2, stage, start)
 
     def piece(carry, layer):
         faces = [_faces(edges, axis, layer, activation) for axis in range(len(edges))]
-        stages = partial(stage, faces=faces)
-        carry = jax.lax.fori_loop(0, order * steps, stages, carry)
-        return carry, carry[1] if keep else None
+        carry = jax.lax.fori_loop(0, steps, lambda _, start: step(start, faces), carry)
+        return carry, carry[0] if keep else None
 
-    start = g, g, jnp.zeros(2 * sum(g.size // n for n in g.shape), g.dtype)
-    (_, end, lost), history = jax.lax.scan(piece, start, (weight, bias))
+    start = g, jnp.zeros(2 * sum(g.size // n for n in g.shape), g.dtype)
+    (end, lost), history = jax.lax.scan(piece, start, (weight, bias))
     volume = math.prod(widths)
     lost = over_strips(jax.lax.psum, lost.sum()) * volume
     defect = over_strips(jax.lax.psum, end.sum() - g.sum()) * volume + lost
