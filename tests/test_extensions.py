@@ -17,6 +17,7 @@ from deeplimits import ledger
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import api  # noqa: E402
+import claims  # noqa: E402
 
 CLAIM = {
     "id": "toy-claim",
@@ -183,6 +184,18 @@ def test_a_formula_of_a_docstring_is_one_line_and_a_display_is_not():
     assert api.docstring(ast.parse(text)) == (
         "The energy $a + b$ for $c$.\n\n$$\na\n+ b\n$$\n\n5 $\n\n- x"
     )
+
+
+def test_a_key_of_the_bibliography_is_cited_in_a_docstring():
+    text = '"""Sources: `li2018`, {cite:t}`e2019`; `value`, ``li2018``."""'
+    assert api.docstring(ast.parse(text)) == (
+        "Sources: {cite:t}`li2018`, {cite:t}`e2019`; `value`, ``li2018``."
+    )
+
+
+def test_an_interval_that_is_a_point_is_one_number():
+    assert claims._typeset("1 [1, 1], range") == "1, range"
+    assert claims._typeset("-1 [-1, -0.5], range") == "−1 [−1, −0.5], range"
 
 
 def test_the_count_is_a_sentence(pages):

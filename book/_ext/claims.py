@@ -19,6 +19,7 @@ from sphinx_design.shared import create_component
 from tables import parse, table
 
 from deeplimits import ledger
+from deeplimits.intervals import Interval
 
 LEDGER = "book/ledger"
 HEADER = ("claim", "expected", "measured", "verdict", "why")
@@ -63,13 +64,23 @@ def _typeset(numbers: object) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def _aligned(interval: Interval) -> str:
+    """With as many decimals in each number, where none has an exponent or is whole."""
+    texts = [f"{x:.4g}" for x in interval.numbers]
+    if not any("e" in text for text in texts):
+        places = max(len(text.partition(".")[2]) for text in texts)
+        pairs = zip(interval.numbers, texts, strict=True)
+        texts = [t if x == int(x) else f"{x:.{places}f}" for x, t in pairs]
+    return "{} [{}, {}], ".format(*texts) + str(interval.kind)
+
+
 def _where(claim: ledger.Claim) -> str:
     """As a sentence begins."""
     return claim.where[:1].upper() + claim.where[1:]
 
 
 def _mark(claim: ledger.Claim) -> str:
-    return f"{MARKS[claim.verdict]} {claim.verdict}".replace(" ", "\N{NBSP}")
+    return f"{MARKS[claim.verdict]}\N{NBSP}{claim.verdict}"
 
 
 class Claim(SphinxDirective):
@@ -102,7 +113,7 @@ class Claim(SphinxDirective):
         line += nodes.strong("", _mark(claim))
         line += nodes.Text(f" · {_where(claim)}")
         if measurement is not None:
-            line += nodes.Text(f" · {_typeset(measurement.interval)}")
+            line += nodes.Text(f" · {_typeset(_aligned(measurement.interval))}")
         card += line  # no link in it: it is what opens
         parse(self, self._text(claim, measurement), card)
         card += self._to_ledger(claim)
@@ -191,7 +202,7 @@ class ClaimsTable(SphinxDirective):
             raise ExtensionError(f"{self.env.docname}: no claim of {self.options}.")
         ids = [f"ledger-{claim.id}" for claim, _ in rows]
         cells = [self._cells(*row) for row in rows]
-        box = table(self, HEADER, cells, (34, 14, 18, 13, 21), ids)
+        box = table(self, HEADER, cells, (33, 14, 17, 15, 21), ids)
         _, *body = box.findall(nodes.row)
         for row, (claim, _) in zip(body, rows, strict=True):
             verdict = claim.verdict.replace(" ", "-")
@@ -204,7 +215,7 @@ class ClaimsTable(SphinxDirective):
         paper = "" if claim.paper == "ours" else f"{{cite:t}}`{claim.paper}`, "
         measured = ""
         if measurement is not None:
-            measured = _typeset(measurement.interval)
+            measured = _typeset(_aligned(measurement.interval))
             if self.env.docname != f"book/{claim.source}":
                 measured += f" ({{doc}}`{claim.source}`)"
         where = f"{paper}{claim.where}" if paper else _where(claim)

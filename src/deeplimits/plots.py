@@ -172,7 +172,7 @@ def shades(count: int) -> np.ndarray:
     (3, 4)
     ```
     """
-    return mpl.colormaps[SEQUENTIAL](np.linspace(0.0, 0.9, count))
+    return mpl.colormaps[SEQUENTIAL](np.linspace(0.0, 0.8, count))
 
 
 def depth_profile(ax: Axes, values: ArrayLike, times: ArrayLike, **style) -> Axes:

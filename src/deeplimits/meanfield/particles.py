@@ -215,8 +215,10 @@ def sensitivities(
     r"""Particles on the line with their derivatives in the start, in all weights at
     once and in all biases at once, by the linearised layers:
 
-    $$ \dot J = \sigma'(z) w J, \quad \dot u = \sigma'(z)(w u + x), \quad
-       \dot v = \sigma'(z)(w v + 1), \qquad z = w x + b. $$
+    $$ \begin{gathered}
+       \dot J = \sigma'(z) w J, \quad \dot u = \sigma'(z)(w u + x), \\
+       \dot v = \sigma'(z)(w v + 1), \quad z = w x + b.
+       \end{gathered} $$
 
     They are the derivatives of `flow` itself. While $w$ is constant $J = 1 + w v$, in
     the layers as in the limit; no formula here divides by $w$.
