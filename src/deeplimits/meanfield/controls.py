@@ -152,8 +152,10 @@ class Noise(eqx.Module):
 def growth_bounds(weight: Given, *, activation: str = "tanh") -> tuple[float, float]:
     r"""The one-sided constants $m$ and $M$ of $x \mapsto \sigma(wx + b)$:
 
-    $$ m = \min_D \lambda_{\min}\bigl(\tfrac12(Dw + w^\top D)\bigr), \qquad
-       M = \max_D \lambda_{\max}\bigl(\tfrac12(Dw + w^\top D)\bigr), $$
+    $$ \begin{gathered}
+       m = \min_D \lambda_{\min}\bigl(\tfrac12(Dw + w^\top D)\bigr), \\
+       M = \max_D \lambda_{\max}\bigl(\tfrac12(Dw + w^\top D)\bigr),
+       \end{gathered} $$
 
     over the diagonal matrices $D$ whose entries are the least or the largest slope of
     $\sigma$. Two particles under one control are apart, at time $t$, by $e^{mt}$ to
