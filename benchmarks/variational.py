@@ -200,7 +200,7 @@ def ratios(
     counts, spent = rows.loc["whitened"].iterations, rows.solve_seconds
     random = cold["cold_solve_seconds"]
     random = random.sel(kind="raw") / random.sel(kind="whitened")
-    apart = np.ptp(cold["cold_energy"], axis=1)
+    apart = np.ptp(cold["cold_energy"].values, axis=1)
     found = {
         "whitened iterations, most / fewest": counts.max() / counts.min(),
         "raw / whitened, time at one depth": spent["raw", raw] / spent["whitened", raw],
