@@ -670,7 +670,7 @@ def test_the_command_prints_a_table_json_and_a_figure(tmp_path, capsys):
     assert "increment over weight" in text
     [line] = [line for line in text.splitlines() if line.startswith("The network:")]
     assert line == "The network: rough: SDE"
-    assert "cannot tell is on its page" in text
+    assert "Not told from one depth: memory" in " ".join(text.split())
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert cli.main(["diagnose", *files, "--json", "--beta", "0.5"]) == 0
     found = json.loads(capsys.readouterr().out)

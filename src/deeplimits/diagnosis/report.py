@@ -29,7 +29,11 @@ _GUIDE = (
     "of noise; 1 without a trend"
 )
 _SLOPES = "(increment over weight: L^-1 smooth, L^-1/2 Brownian paths, L^0 noise)"
-_BLIND = "Weights alone are read, no data; what the tool cannot tell is on its page."
+_BLIND = (
+    "Weights alone are read, no data. Not told from one depth: memory of layers from "
+    "that of a path; whether sums vanish or explode; trends too small for so few "
+    "layers; hidden units of a lone matrix. The page diagnose has more."
+)
 
 
 def table(parameters: Sequence[Parameter]) -> str:
@@ -51,7 +55,7 @@ def table(parameters: Sequence[Parameter]) -> str:
     lines += _wrapped(reason, "  ")
     if (found := pooled(parameters)) is not None:
         lines.append(f"  noise of all its matrices together: H = {found:.2f}")
-    return "\n".join([*lines, *_wrapped(_GUIDE, ""), _BLIND])
+    return "\n".join([*lines, *_wrapped(_GUIDE, ""), *_wrapped(_BLIND, "")])
 
 
 def _lines(parameter: Parameter, names: int) -> Iterator[str]:
