@@ -7,7 +7,9 @@ said), in whitened increments and in the weights themselves ("raw"), the median 
 of several such searches, the same from random starts at one depth, and the best of
 several rounds, in seconds, of one gradient.
 Compilation is not counted. PyTorch (group `bench`) is left out with a note where it is
-missing.
+missing. With `--memories` it times instead the searches at one depth with several
+numbers of pairs that L-BFGS keeps, in both kinds of variables, and writes
+`results/benchmarks/memories-<device>.nc`.
 """
 
 import argparse
@@ -29,6 +31,7 @@ jax.config.update("jax_enable_x64", True)
 ALPHA, GOAL, START, TRIES = 0.01, 1e-7, 3, 7
 COLD, COLD_TRIES = tuple(range(21, 45)), 1  # keys of the random starts
 SAME = 1e-6  # between energies of one minimum
+MEMORIES, MEMORY_TRIES = (10, 20, 40, 80, 160), 3
 # Bars that a ratio of one run has to pass, where there is one.
 BARS = {
     "whitened iterations, most / fewest": "at most 2.5",
@@ -114,6 +117,22 @@ def from_random_starts(problem: Problem, depth: int) -> xr.Dataset:
             for n, name in enumerate(names)
         },
         coords={"start": list(COLD), "kind": list(whitening.VARIABLES)},
+    )
+
+
+def by_memory(problem: Problem, depth: int) -> xr.Dataset:
+    """From the interpolated minimiser of depth 16, with each number of pairs."""
+    start, rows = variational.refined(problem, lowest_found(problem), depth), []
+    for variables in whitening.VARIABLES:
+        for memory in MEMORIES:
+            options = {"variables": variables, "memory": memory}
+            found, seconds = timed(problem, start, tries=MEMORY_TRIES, **options)
+            rows.append((found.iterations, seconds, found.gradient_norm, found.value))
+    names = ("iterations", "solve_seconds", "gradient_norm", "energy")
+    table = np.array(rows).reshape(2, len(MEMORIES), len(names))
+    return xr.Dataset(
+        {name: (("kind", "memory"), table[..., n]) for n, name in enumerate(names)},
+        {"kind": list(whitening.VARIABLES), "memory": list(MEMORIES)},
     )
 
 
@@ -214,6 +233,14 @@ def ratios(
     return found
 
 
+def save(dataset: xr.Dataset, name: str, options, begin: float) -> None:
+    platform = jax.devices()[0].platform
+    path = options.output or Path("results", "benchmarks", f"{name}-{platform}.nc")
+    config = {k: v for k, v in vars(options).items() if k != "output"}
+    wall = time.perf_counter() - begin
+    results.save(dataset, path, config=config, seed=START, wall_seconds=wall)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
@@ -221,20 +248,20 @@ def main() -> None:
         "--depths", type=int, nargs="+", default=[32, 64, 128, 256, 512]
     )
     parser.add_argument("--raw", type=int, default=256)
+    parser.add_argument("--memories", action="store_true")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     begin = time.perf_counter()
     problem = Problem(*datasets.rings(), alpha=ALPHA)
+    if options.memories:
+        save(by_memory(problem, options.raw), "memories", options, begin)
+        return
     solves = iterations(problem, options.depths, options.raw)
     cold = from_random_starts(problem, options.raw)
     seconds = gradients(problem, options.raw, options.rounds)
     timings = {"seconds": ("case", list(seconds.values())), "case": list(seconds)}
     dataset = xr.merge([solves, cold, xr.Dataset(timings)])
-    platform = jax.devices()[0].platform
-    path = options.output or Path("results", "benchmarks", f"variational-{platform}.nc")
-    config = {k: v for k, v in vars(options).items() if k != "output"}
-    wall = time.perf_counter() - begin
-    results.save(dataset, path, config=config, seed=START, wall_seconds=wall)
+    save(dataset, "variational", options, begin)
     print(solves.to_dataframe().round(9).to_string(), "\n")
     print((1e3 * dataset.seconds).to_pandas().round(4).to_string(), "\nms, each\n")
     if stalled := int((solves.gradient_norm >= GOAL).sum()):

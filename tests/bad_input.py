@@ -861,6 +861,39 @@ TABLE = {
             for function in (measures.sinkhorn, measures.sinkhorn_divergence)
         },
     ),
+    "epochs.fit": Call(
+        lambda data, batches: (
+            epochs.fit(
+                jnp.asarray(X),
+                data,
+                batches,
+                lambda z, part, _: ((z - part) ** 2).mean(),
+                SGD,
+                epochs.Stopping(epochs=1),
+            ).losses
+        ),
+        {
+            "data": Numbers(A, whole=(), ranks=(), plain=False),
+            "batches": Labels(np.array([[[0, 1]]]), last=1),
+        },
+        few=True,
+    ),
+    "continuous.NeuralODE.__call__": Call(
+        ODE, {"x": Numbers(X, ("h",), ranks=(0,), mapped=True)}, few=True
+    ),
+    "control.problem.squares": Call(
+        control.problem.squares, {"theta": Numbers(A, nan=NAN, ranks=())}
+    ),
+    **{
+        f"variational.functional.{loss.__name__}": Call(
+            loss,
+            {
+                "output": Numbers(X, ("label",), nan=NAN),
+                "label": Numbers(X, nan=NAN),
+            },
+        )
+        for loss in (variational.square, variational.tanh_square)
+    },
     **calls(
         "losses",
         {
@@ -879,6 +912,14 @@ TABLE = {
                 lambda inputs, labels: losses.cross_entropy(NETWORK, (inputs, labels)),
                 {
                     "inputs": Numbers(A, ("x", "h", "labels"), nan=NAN),
+                    "labels": Labels(np.array([0, 1]), last=1),
+                },
+                few=True,
+            ),
+            "accuracy": Call(
+                lambda inputs, labels: losses.accuracy(NETWORK, (inputs, labels)),
+                {
+                    "inputs": jnp.asarray(A),
                     "labels": Labels(np.array([0, 1]), last=1),
                 },
                 few=True,
@@ -1741,7 +1782,6 @@ EXCEPT = {
     "continuous.TwoLayerPath": "takes callables",
     "continuous.TwoLayerPath.__call__": "passes its s on to the paths",
     "epochs.Fit": "a record",
-    "epochs.fit": "takes what `orders` and `Stopping` have checked",
     "exercises.answers": "takes nothing",
     "films": "takes a callable, and is fed wrong sizes and words in test_films",
     "files": "takes files, and is fed damaged ones where these are read",
@@ -1776,7 +1816,7 @@ EXCEPT = {
     "measures.laws.Histogram.push_forward": "takes a callable",
     "residual.AbstractBlock": "has no call of its own",
     "results": "takes files, and is fed wrong ones in test_results",
-    "losses.accuracy": "takes a trained network, and the labels of `cross_entropy`",
+    "losses.examples_in": "a part of `on_batches` and of `fit`",
     "sources": "reads the library's own sources",
     "steering.Steering": "a record",
     "statistics.Slope": "a record, of `loglog_slope`",
@@ -1801,7 +1841,6 @@ EXCEPT = {
     "control.problem.Pontryagin": "a record",
     "control.problem.hamiltonian_slopes": "takes a control",
     "control.problem.size_in_l2": "takes a control",
-    "control.problem.squares": "takes a control",
     "control.problem.depth_of": "takes a control",
     **{
         f"control.{kind}.{method}": "takes a control"
@@ -1836,8 +1875,6 @@ EXCEPT = {
     "control.linear.Riccati": "a record",
     "control.linear.LeastEnergy": "a record",
     "control.linear.SharedBias": "a record",
-    "variational.functional.tanh_square": "a loss, whose labels `Problem` checks",
-    "variational.functional.square": "a loss, whose labels `Problem` checks",
     "variational.parameters.Parameters": "takes a block, which has checked its weights",
     "variational.functional.Problem.steps": "takes parameters",
     "variational.functional.Problem.outputs": "takes parameters",

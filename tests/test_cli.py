@@ -206,7 +206,7 @@ def test_edited_code_is_another_computation_and_a_commit_is_not(monkeypatch, cap
         ("9876543210", "b"),
     ):
         monkeypatch.setattr(results, "commit", lambda commit=commit: commit)
-        monkeypatch.setattr(sources, "code_hash", lambda module, code=code: code)
+        monkeypatch.setattr(sources, "running_hash", lambda module, code=code: code)
         assert cli.main(["run", "toy/normal"]) == 0
     first, again, edited = capsys.readouterr().out.splitlines()
     assert again == f"{first} is there already: move it away to run again."

@@ -742,12 +742,15 @@ def test_spectral_norms_are_those_of_the_periodic_map():
         (lambda: defect.Shuffling(counted=0), "counted must be positive"),
         (lambda: defect.Shuffling(batch=2000), "between 1 and 1024"),
         (lambda: robustness.Robustness(cases=()), "at least one case"),
-        (lambda: robustness.Robustness(cases=(("tanh", "shared"),)), "a case is"),
+        (
+            lambda: robustness.Robustness(cases=(("tanh", "shared"),)),
+            "cases must be of the kind",
+        ),
         (
             lambda: robustness.Robustness(
                 cases=(("tanh", "shared", "adam", "fast", 0.0, 2),)
             ),
-            "a case is .*'fast'",
+            "cases must be of the kind .*'fast'",
         ),
         (
             lambda: robustness.Robustness(

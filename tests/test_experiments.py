@@ -151,7 +151,7 @@ def test_a_killed_run_goes_on_at_the_piece_where_it_stopped(tmp_path, monkeypatc
 
 
 def other_code(monkeypatch):
-    monkeypatch.setattr(sources, "code_hash", lambda module: "edited")
+    monkeypatch.setattr(sources, "running_hash", lambda module: "edited")
 
 
 @pytest.mark.parametrize(
@@ -225,6 +225,48 @@ def test_an_edit_of_a_module_changes_the_hash_of_those_that_lead_to_it(tmp_path)
         (package / f"{name}.py").write_text(text)
     found = sources.closure(["deeplimits.a"], tmp_path)
     assert found == {f"deeplimits.{n}": package / f"{n}.py" for n in "ab"}
+
+
+def test_a_file_that_was_edited_after_the_import_stamps_nothing(monkeypatch):
+    """What runs may be older than what is read: the numbers would bear a wrong hash."""
+    module, stamps = "deeplimits.experiments.runner", sources._AT_IMPORT
+    assert sources.running_hash(module) == sources.code_hash(module)
+    for name, led_to in (("results.py", True), ("epochs.py", False)):
+        path = sources.ROOT / "deeplimits" / name
+        monkeypatch.setitem(stamps, path, (0, 0))
+        sources.running_hash.cache_clear()
+        if led_to:
+            with pytest.raises(ValueError, match=r"results\.py was edited after"):
+                sources.running_hash(module)
+        else:
+            assert sources.running_hash(module) == sources.code_hash(module)
+        monkeypatch.undo()
+    sources.running_hash.cache_clear()
+
+
+def test_an_archive_that_is_read_belongs_to_the_identity(tmp_path, monkeypatch):
+    """Another one, and pieces that began with the first are refused."""
+    given = xr.Dataset({"start": ((), 2.0)}, attrs={"checksum": "a"})
+    monkeypatch.setattr(results, "archive", lambda name: given)
+    reading = dataclasses.replace(
+        TOY,
+        reads=("toy/first",),
+        compute=lambda c, run: run.archive("toy/first") * run.each("x", {}, ones),
+    )
+    place = {"key": jr.key(0), "scratch": tmp_path}
+    assert float(reading.run(Toy(), **place)["start"]) == 2.0
+    given = given.assign_attrs(checksum="b")
+    with pytest.raises(ValueError, match=r"\(its archives differs\)"):
+        reading.run(Toy(), **place)
+    undeclared = dataclasses.replace(reading, reads=())
+    with pytest.raises(ValueError, match="unknown archive 'toy/first'"):
+        undeclared.run(Toy(), key=jr.key(0))
+    rate = sources.experiments()["thorpe2023/rate"]
+    assert rate.reads == experiments.find("thorpe2023/rate").reads != ()
+
+
+def ones(config, point, key):
+    return {"start": 1.0}
 
 
 def test_the_hash_sees_every_file_that_a_module_leads_to_and_no_other(tmp_path):
@@ -357,10 +399,11 @@ def numbers(value):
     if isinstance(value, str):
         return [""]
     if isinstance(value, tuple):
-        entries = numbers(value[0]) if value and not isinstance(value[0], tuple) else []
+        nested = value and isinstance(value[0], tuple)
+        entries = [0, ()] if nested else numbers(value[0]) if value else []
         return [(), *((entry,) for entry in entries)]
-    huge = 10**12 if isinstance(value, int) else 1e300
-    return [0, -1, float("nan"), float("inf"), huge]
+    more = [10**12, 2.5] if isinstance(value, int) else [1e300]
+    return [0, -1, float("nan"), float("inf"), *more]
 
 
 def trials():
@@ -384,9 +427,9 @@ def refusal(preset, field, value):
 
 
 def test_sizes_that_mean_nothing_are_refused_where_they_are_named(as_in_use):
-    """Of every field of every configuration: a count of 0, below 0, NaN, infinity, none
-    or 10^12 is refused in one line, and a size for which no machine has room with the
-    bytes that it would take. What is accepted is a number that a formula can take."""
+    """Of every field of every configuration: a count of 0, below 0, NaN, infinity, 2.5,
+    none or 10^12 is refused in one line, and a size for which no machine has room with
+    the bytes that it would take. What is accepted a formula can take."""
     for name, field, value in trials():
         preset, where = experiments.find(name).preset("smoke"), (name, field, value)
         whole = getattr(preset, field)

@@ -10,6 +10,7 @@ import xarray as xr
 from deeplimits import diagnosis
 from deeplimits.experiments.ours import digits_ways, four_ways, setting
 from deeplimits.experiments.ours.long_training import LongTraining, first_passage
+from deeplimits.statistics import loglog_slope
 
 
 def test_a_network_is_its_plain_loop():
@@ -47,6 +48,32 @@ def test_sum_and_noise_are_those_of_plain_loops():
     assert read["noise"][1][0, 1] == pytest.approx(noise, rel=1e-5)
     assert read["largest"][1][0, 1] == pytest.approx(max(gaps), rel=1e-5)
     np.testing.assert_allclose(read["total"][1][0, 1], sum(rows[0, 1]), rtol=1e-4)
+
+
+def test_exponents_are_those_of_sums_and_noise_that_are_known():
+    """S ~ L^D and Q ~ L^N with the factor, of two seeds; what Adam starts from is no
+    power of the depth, and of flow the start is part of the sum."""
+    L = np.array([4.0, 8, 16, 32, 64])
+    draws = np.random.default_rng(3).standard_normal((3, 5, 2, 2, 6))
+    made = xr.Dataset(
+        {
+            "total": (("way", "depth", "seed", "time", "entry"), draws),
+            "noise": (("way", "depth", "seed", "time"), np.ones(draws.shape[:-1])),
+        },
+        {"way": list(four_ways.WAYS), "depth": L.astype(int), "time": ["start", "end"]},
+    )
+    for way, (D, N) in {"flow": (0.25, -1.5), "Adam": (0.5, -0.1)}.items():
+        at = {"way": way, "time": "end"}
+        size = np.outer(L ** four_ways.BETA[way], [1, 3])  # and two seeds
+        total = np.einsum("ds,e->dse", size * L[:, None] ** D, [2, -1, 0, 2, 0, 0])
+        begun = made["total"].sel(way=way, time="start").values
+        made["total"].loc[at] = total + (0 if way == "flow" else begun)
+        made["noise"].loc[at] = size * L[:, None] ** N
+        S, Q = four_ways.sum_and_noise(made, way, "end")
+        np.testing.assert_allclose(S, np.outer([3, 9], L**D))
+        np.testing.assert_allclose(Q, np.outer([1, 3], L**N))
+        assert loglog_slope(L, S).value == pytest.approx(D)
+        assert loglog_slope(L, Q).value == pytest.approx(N)
 
 
 def test_rates_know_the_depth_where_they_should():

@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 
 import deeplimits
+from deeplimits.experiments import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = "deeplimits.experiments"
@@ -31,11 +32,14 @@ def library():
 
 
 def home(value):
+    """The module that defines a function, a class or an experiment."""
+    if isinstance(value, Experiment):
+        return value.module
     return getattr(value, "__module__", None)
 
 
 @pytest.mark.parametrize("name", modules())
-def test_no_function_or_class_has_its_modules_name(name):
+def test_no_function_class_or_experiment_has_its_modules_name(name):
     """Imported into the package it would hide the module, or the module hide it."""
     module = importlib.import_module(name)
     own = {key for key, value in vars(module).items() if home(value) == name}

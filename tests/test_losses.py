@@ -84,3 +84,8 @@ def test_a_batch_needs_a_size_and_a_key():
     data = tuple(jr.normal(jr.key(2), (2, 5, 3)))
     with pytest.raises(ValueError, match="give train a key"):
         losses.on_batches(losses.mean_square, 2)(identity, data, None)
+    for short in (data[1][:3], jnp.concatenate(data)):
+        with pytest.raises(ValueError, match="leading axis of all its arrays"):
+            losses.on_batches(losses.mean_square, 2)(
+                identity, (data[0], short), jr.key(4)
+            )

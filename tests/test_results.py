@@ -127,6 +127,10 @@ def test_a_variable_that_is_nan_throughout_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="none is NaN throughout"):
         results.save(dataset, path, config={}, seed=0, wall_seconds=0.0)
     assert not path.exists()
+    for nothing in (np.full(2, np.nan + 0j), np.array(["NaT"] * 2, "M8[ns]"), []):
+        dataset = dataset[["some"]].assign(empty=("y", nothing))
+        with pytest.raises(ValueError, match="empty is NaN throughout"):
+            results.save(dataset, path, config={}, seed=0, wall_seconds=0.0)
     results.save(dataset[["some"]], path, config={}, seed=0, wall_seconds=0.0)
 
 

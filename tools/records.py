@@ -173,8 +173,12 @@ def modules(root: Path, notebook: NotebookNode) -> dict[str, Path]:
 
 
 def archives(root: Path, notebook: NotebookNode) -> list[Path]:
-    """Archived results that the code names."""
-    files = [f"{name}.nc" for name in _named(notebook, "experiments", "archive")]
+    """Archived results that the code names, or an experiment that it runs."""
+    known = sources.experiments(root / "src")
+    run = _named(notebook, "experiments", "run", "find")
+    names = [each for name in run if name in known for each in known[name].reads]
+    names += _named(notebook, "experiments", "archive")
+    files = [f"{name}.nc" for name in names]
     files += _named(notebook, "results", "archive")
     paths = sorted({root / "results" / name for name in files})
     if missing := [path for path in paths if not path.is_file()]:

@@ -7,9 +7,12 @@ a transformation of JAX, a shape and a type are all there is to check.
 import contextlib
 import difflib
 import math
+import numbers
 import operator
 import os
 import sys
+import types
+import typing
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -226,6 +229,32 @@ def _require(
             raise ValueError(f"{name} needs at least one entry: got none.")
         if not all(holds(entry) and entry < math.inf for entry in entries):
             raise ValueError(f"{name} must be {wanted}, and finite: got {value}.")
+    require_kinds(config)
+
+
+def require_kinds(config: Any) -> None:
+    """Raise `ValueError` where a field is not of the kind that its class declares."""
+    for name, kind in typing.get_type_hints(type(config)).items():
+        if not _is_a(value := getattr(config, name), kind):
+            shown = kind.__name__ if kind in (int, float, str) else kind
+            raise ValueError(f"{name} must be of the kind {shown}: got {value}.")
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind made of tuples, numbers, names, and unions of them;
+    a whole number is also a float, and what is declared otherwise is not looked at."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, tuple | list):
+            return False
+        kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return len(kinds) == len(value) and all(map(_is_a, value, kinds))
+    if isinstance(kind, types.UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if kind in (int, float):
+        number = numbers.Integral if kind is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def require_positive(config: Any, *names: str) -> None:

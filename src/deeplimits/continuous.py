@@ -107,6 +107,10 @@ class NeuralODE(eqx.Module):
         controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
         start = as_floats("x", self.encoder(x))
         require_finite("x", start)
+        # the states of a network in another precision than its data have the finer one
+        zero = jnp.zeros((), start.dtype)
+        field = eqx.filter_eval_shape(_residual_field, zero, start, self.block_at)
+        start = start.astype(jnp.result_type(start, field))
         times = times.astype(start.dtype)
         zero, one = jnp.zeros((), start.dtype), jnp.ones((), start.dtype)
         solution = diffrax.diffeqsolve(

@@ -11,8 +11,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .checks import require_finite, require_known, require_whole, require_within
-from .losses import Loss
+from .checks import (
+    as_real,
+    holds,
+    require_finite,
+    require_known,
+    require_shape,
+    require_whole,
+    require_within,
+)
+from .losses import Loss, examples_in
 
 Orders = Int[Array, "epochs batches size"]
 
@@ -92,7 +100,8 @@ def fit(
     `batches` names the examples of each batch of each epoch (see `orders`), for as many
     epochs as the rule allows, or more. It may all be compiled, and mapped over seeds. A
     loss that is not finite stops it, too. Raises `ValueError` for too few epochs of
-    batches, and for weights or data that are not finite.
+    batches, for examples that the data do not have, and for weights or data that are
+    not finite.
 
     ```pycon
     >>> import optax
@@ -105,6 +114,8 @@ def fit(
     ([1.0, 1.0, 1.0], 3)
     ```
     """
+    batches = as_real("batches", batches, jnp.asarray)
+    require_shape("batches", batches, (None, None, None))
     if len(batches) < rule.epochs:
         raise ValueError(
             f"there are batches for {len(batches)} epochs: the rule allows "
@@ -112,6 +123,10 @@ def fit(
         )
     require_finite("model", model)
     require_finite("data", data)
+    count = examples_in(data)
+    whole = jnp.issubdtype(batches.dtype, jnp.integer)
+    if not whole or not holds(lambda b: ((b >= 0) & (b < count)).all(), batches):
+        raise ValueError(f"batches must name examples from 0 to {count - 1}.")
     params, fixed = eqx.partition(model, eqx.is_inexact_array)
 
     def update(carry, chosen):

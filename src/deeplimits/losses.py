@@ -37,11 +37,11 @@ def mean_square(model: Any, data: tuple[Array, Array], key: PRNGKeyArray | None 
 
 
 def _outputs(model: Any, data: tuple[Array, Array]) -> tuple[Array, Array]:
-    """What the model makes of all inputs, and the targets."""
+    """What the model makes of all inputs, in floats, and the targets."""
     x, targets = data
     x = as_real("inputs", x, jnp.asarray)
     require_shape("inputs", x)
-    return jax.vmap(model)(x), targets
+    return as_floats("outputs", jax.vmap(model)(x)), targets
 
 
 def mean_square_entry(
@@ -67,6 +67,15 @@ def cross_entropy(
     class that the outputs do not have. Inside a transformation of JAX a label has no
     value: there such a class makes the loss, and its gradient, NaN.
     """
+    logits, labels, known = _classified(model, data)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    # without this a label -1 counts as the last class, and one too large as NaN or less
+    return loss * jnp.where(known, 1.0, jnp.nan)
+
+
+def _classified(model: Any, data: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+    """The outputs, a row an example; the labels, one an example; and whether each is
+    one of the classes: where they have no values yet, that is not known before."""
     logits, labels = _outputs(model, data)
     labels = as_real("labels", labels, jnp.asarray)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -85,29 +94,15 @@ def cross_entropy(
             f"labels must lie between 0 and {classes - 1}: got {labels.min()} to "
             f"{labels.max()}."
         )
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    # without this a label -1 counts as the last class, and one too large as NaN or less
-    return loss * jnp.where(known(labels), 1.0, jnp.nan)
-
-
-def _classified(model: Any, data: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The outputs, a row an example, and the labels: whole numbers, one an example."""
-    logits, labels = _outputs(model, data)
-    labels = jnp.asarray(labels)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels must be whole numbers: got {labels.dtype}.")
-    if labels.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"labels must have the shape {logits.shape[:-1]}: got {labels.shape}."
-        )
-    return logits, labels
+    return logits, labels, known(labels)
 
 
 def on_batches(loss: Loss, size: int) -> Loss:
     """`loss` on `size` examples, drawn anew without replacement at each step.
 
-    Raises `ValueError` for a size under one or beyond the number of examples, and where
-    there is no key to draw with.
+    Raises `ValueError` for a size under one or beyond the number of examples, for
+    arrays of data with different numbers of them, and where there is no key to draw
+    with.
     """
     if not is_whole(size):
         raise ValueError(f"a batch needs a positive size: got {size}.")
@@ -115,7 +110,7 @@ def on_batches(loss: Loss, size: int) -> Loss:
     def batch_loss(model, data, key):
         if key is None:
             raise ValueError("batches are drawn: give train a key.")
-        examples = jax.tree.leaves(data)[0].shape[0]
+        examples = examples_in(data)
         if size > examples:
             raise ValueError(f"a batch of size {size} needs more than {examples}.")
         chosen = jr.choice(key, examples, (size,), replace=False)
@@ -124,11 +119,29 @@ def on_batches(loss: Loss, size: int) -> Loss:
     return batch_loss
 
 
+def examples_in(data: Any) -> int:
+    """How many examples there are: the leading axis that all arrays of `data` share.
+
+    Raises `ValueError` where they share none, and for what is no array of real numbers.
+    """
+    shapes = []
+    for leaf in jax.tree.leaves(data):
+        require_shape("data", array := as_real("data", leaf, jnp.asarray))
+        shapes.append(array.shape)
+    if not shapes or not all(shapes) or len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(
+            f"data needs the examples as the leading axis of all its arrays: got "
+            f"{shapes}."
+        )
+    return shapes[0][0]
+
+
 def accuracy(model: Any, data: tuple[Array, Array]) -> Float[Array, ""]:
     r"""The share of examples whose class has the largest output,
     $\frac1n \#\{i : \operatorname{argmax} F(x_i) = y_i\}$. Outputs with NaN are wrong.
 
-    Raises `ValueError` for labels that are no whole numbers, one an example.
+    Raises `ValueError` for labels that are no classes, one an example; inside a
+    transformation of JAX one that the outputs do not have makes the share NaN.
 
     ```pycon
     >>> data = jnp.eye(3), jnp.array([0, 1, 0])
@@ -136,6 +149,7 @@ def accuracy(model: Any, data: tuple[Array, Array]) -> Float[Array, ""]:
     0.6667
     ```
     """
-    logits, labels = _classified(model, data)
+    logits, labels, known = _classified(model, data)
     right = jnp.argmax(logits, axis=1) == labels  # the largest of all is NaN
-    return jnp.mean(right & ~jnp.isnan(logits).any(1))
+    share = jnp.mean(right & ~jnp.isnan(logits).any(1))
+    return jnp.where(known, share, jnp.nan)

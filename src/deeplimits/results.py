@@ -140,7 +140,7 @@ def save(
     throughout: nothing was measured.
     """
     for name, variable in dataset.data_vars.items():
-        if variable.size and variable.dtype.kind == "f" and variable.isnull().all():
+        if variable.isnull().all():
             raise ValueError(f"{name} is NaN throughout: there is nothing to save.")
     own = {k: v for k, v in dataset.attrs.items() if k == "dtype"}
     stamped = dataset.assign_attrs(

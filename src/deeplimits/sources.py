@@ -113,6 +113,33 @@ def code_hash(module: str, root: Path = ROOT) -> str:
     return digest(repr(sorted(hashes.items())).encode())
 
 
+def _stamps() -> dict[Path, tuple[int, int]]:
+    """Of every file of the library, when it was written, and its size."""
+    files = (p for p in (ROOT / PACKAGE).rglob("*.*") if p.suffix != ".pyc")
+    return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in files}
+
+
+_AT_IMPORT = _stamps()
+
+
+@functools.cache
+def running_hash(module: str) -> str:
+    """`code_hash` of what this process runs.
+
+    Raises `ValueError` where one of its files was written after the library had been
+    imported: what runs may be older than what the file says now.
+    """
+    now = _stamps()
+    files = with_data(closure([module]).values())
+    edited = [path.name for path in files if now[path] != _AT_IMPORT.get(path)]
+    if edited:
+        raise ValueError(
+            f"{edited[0]} was edited after this process had imported the library: "
+            "start again, so that one code computes all."
+        )
+    return code_hash(module)
+
+
 def tree(root: Path = ROOT) -> str:
     """One hash for all files of the library."""
     files = sorted(p for p in (root / PACKAGE).rglob("*.*") if p.suffix != ".pyc")
@@ -124,6 +151,7 @@ class Entry(NamedTuple):
 
     module: str
     summary: str
+    reads: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -139,4 +167,5 @@ def _entries(path: Path, root: Path) -> Iterator[tuple[str, Entry]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "experiment":
             name, summary = (ast.literal_eval(part) for part in node.args[:2])
-            yield name, Entry(module, summary)
+            reads = (k.value for k in node.keywords if k.arg == "reads")
+            yield name, Entry(module, summary, *map(ast.literal_eval, reads))

@@ -91,9 +91,10 @@ class Run(NamedTuple):
         if self.diverged:
             # of an ensemble, the member that ended first
             step = np.isfinite(self.losses).sum(-1).min()
+            advice = "try a smaller learning rate" if step else "look at the data"
             raise ValueError(
                 f"the loss stopped being finite after {step} of {self.planned} steps: "
-                "try a smaller learning rate."
+                f"{advice}."
             )
         return self
 

@@ -268,7 +268,10 @@ def squares(theta: Control) -> Float[Array, ""]:
     25.0
     ```
     """
-    return jnp.stack([jnp.sum(z**2) for z in jax.tree.leaves(theta)]).sum()
+    leaves = [as_floats("theta", z) for z in jax.tree.leaves(theta)]
+    if not leaves:
+        raise ValueError("theta holds no arrays.")
+    return jnp.stack([jnp.sum(z**2) for z in leaves]).sum()
 
 
 def depth_of(theta: Control) -> int:

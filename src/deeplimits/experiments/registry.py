@@ -28,7 +28,8 @@ class Experiment:
     """A named experiment: `compute(config, run)` returns a labelled data set.
 
     `presets` holds one frozen dataclass for each of the profiles `smoke`, `book` and
-    `paper`. `module` is the one that defines it.
+    `paper`. `module` is the one that defines it, and `reads` are the archives of other
+    experiments that it starts from.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Experiment:
     presets: Mapping[str, Any]
     compute: Callable[[Any, Runner], xr.Dataset]
     module: str
+    reads: tuple[str, ...] = ()
 
     def preset(self, profile: str) -> Any:
         """The configuration of that profile."""
@@ -45,17 +47,19 @@ class Experiment:
     def identity(self, config: Any, key: PRNGKeyArray) -> dict[str, str]:
         """What makes a computation this one: equal identities give equal numbers.
 
-        Name, configuration, key, precision, and a hash of the modules that it runs.
+        Name, configuration, key, precision, a hash of the modules that it runs, and
+        the checksums of the archives that it reads.
         Version and commit are not in it: they say where the code came from, and an
         edit of a page between two commits changes no number.
         """
+        read = {name: archive(name).attrs["checksum"] for name in self.reads}
         return {
             "experiment": self.name,
             "config": results.config_json(config),
             "key": f"{jr.key_impl(key)} {jr.key_data(key).tolist()}",
             "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
-            "code": sources.code_hash(self.module),
-        }
+            "code": sources.running_hash(self.module),
+        } | ({"archives": json.dumps(read)} if read else {})
 
     def run(
         self,
@@ -76,7 +80,8 @@ class Experiment:
         """
         identity = self.identity(config, key)
         folder = None if scratch is None else Path(scratch)
-        runner = Runner(config, key, identity, folder, progress, self.module, executor)
+        place = folder, progress, self.module, executor, self.reads
+        runner = Runner(config, key, identity, *place)
         with jax.default_matmul_precision("float32"):
             found = self.compute(config, runner)
         return found.assign_attrs(identity=json.dumps(identity))
@@ -89,12 +94,14 @@ def experiment(
     *,
     book: Mapping[str, Any] | None = None,
     smoke: Mapping[str, Any],
+    reads: tuple[str, ...] = (),
 ) -> Callable[[Callable[[Any, Runner], xr.Dataset]], Experiment]:
     """Make `compute(config, run)` the experiment `name`; the others as changes to
     `paper`.
 
-    Name and summary are written out: `sources.experiments` reads them without running
-    the module. Written in front of a function, it makes that the experiment; called on
+    `reads` names the archives that the function takes from `run.archive`. Name, summary
+    and these are written out: `sources.experiments` reads them without running the
+    module. Written in front of a function, it makes that the experiment; called on
     it, one function serves several experiments.
     """
     presets = {
@@ -104,7 +111,7 @@ def experiment(
     }
 
     def register(compute: Callable[[Any, Runner], xr.Dataset]) -> Experiment:
-        made = Experiment(name, summary, presets, compute, compute.__module__)
+        made = Experiment(name, summary, presets, compute, compute.__module__, reads)
         _REGISTERED[name] = made
         return made
 

@@ -16,6 +16,7 @@ from jaxtyping import PRNGKeyArray
 from tqdm import tqdm
 
 from .. import results
+from ..checks import require_known
 from .sending import Arrays, gather, labelled, pack
 
 
@@ -71,6 +72,15 @@ class Runner:
     progress: bool = False
     module: str = ""
     executor: Executor | None = None
+    reads: tuple[str, ...] = ()
+
+    def archive(self, name: str) -> xr.Dataset:
+        """The archived run of another experiment, which the identity of this one knows.
+
+        Raises `ValueError` for a name that this experiment does not declare.
+        """
+        require_known("archive", name, self.reads)
+        return results.archive(f"{name}.nc")
 
     def each(
         self,

@@ -45,7 +45,7 @@ def pack(module: str, compute: Callable[..., Arrays], *arguments: Any) -> Sent:
     """`compute(*arguments)` of an experiment's module, to be computed as here."""
     return Sent(
         module,
-        sources.code_hash(module),
+        sources.running_hash(module),
         jax.__version__,
         jax.config.read("jax_enable_x64"),
         jax.config.jax_default_matmul_precision,  # pyright: ignore

@@ -48,6 +48,7 @@ def tanh_square(
     output: Float[Array, " outputs"], label: Float[Array, " outputs"]
 ) -> Float[Array, ""]:
     r"""$\ell(z, y) = |\tanh z - y|^2$, for labels $\pm 1$."""
+    output, label = _alike(output, label)
     return jnp.sum((jnp.tanh(output) - label) ** 2)
 
 
@@ -61,7 +62,19 @@ def square(
     5.0
     ```
     """
+    output, label = _alike(output, label)
     return jnp.sum((output - label) ** 2)
+
+
+def _alike(output: Any, label: Any) -> tuple[Array, Array]:
+    """Both as floats: squares of int8 overflow. `ValueError` for different shapes,
+    which would be stretched in silence."""
+    output, label = as_floats("output", output), as_floats("label", label)
+    if output.shape != label.shape:
+        raise ValueError(
+            f"label must have the output's shape {output.shape}: got {label.shape}."
+        )
+    return output, label
 
 
 class Problem(eqx.Module):

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import PRNGKeyArray
 
+from ...checks import require_kinds
 from ..registry import experiment
 from ..runner import Point, Runner
 from .runs import TINY, measured, seeded
@@ -58,6 +59,7 @@ class Robustness:
     test: int = 256
 
     def __post_init__(self):
+        require_kinds(self)
         if not self.cases:
             raise ValueError("choose at least one case.")
         for case in self.cases:
@@ -74,13 +76,8 @@ def label(case: Case) -> str:
 def case_config(config: Robustness, case: Case) -> Scaling:
     """The same run as an experiment of its own.
 
-    Raises `ValueError` for what is no case, and for what cannot be trained.
+    Raises `ValueError` for what cannot be trained.
     """
-    kinds = (str, str, str, int | float, int | float, int)
-    if len(case) != len(kinds) or not all(map(isinstance, case, kinds)):
-        raise ValueError(
-            f"a case is (activation, delta, optimiser, rate, loss, epochs): got {case}."
-        )
     activation, delta, optimiser, rate, loss, epochs = case
     return Scaling(
         activation=activation,

@@ -160,7 +160,7 @@ def slope_difference(values: xr.DataArray, other: xr.DataArray) -> Interval:
     # a slope is linear in the logarithms: the difference is the slope of the ratio
     rows = (values.astype(float) / other.astype(float)).transpose("seed", "depth")
     slope = loglog_slope(rows["depth"], rows)
-    return Interval(*slope.numbers, slope.kind)
+    return Interval(*slope.numbers, slope.kind, slope.halves)
 
 
 def deepest(dataset: xr.Dataset, least: int = 16) -> int:

@@ -16,7 +16,7 @@ from ...control.problem import hamiltonian_slopes
 from ..registry import experiment
 from ..runner import Point, Runner
 
-__all__ = ["Training", "affine", "chord", "stationarity", "training"]
+__all__ = ["Training", "affine", "chord", "stationarity", "weights_of_samples"]
 
 ENTRIES = ("w", "b")
 
@@ -65,7 +65,7 @@ def affine(x: Float[Array, " d"], theta: Float[Array, " 2"]) -> Float[Array, " d
         "nodes": 8,
     },
 )
-def training(config: Training, run: Runner) -> xr.Dataset:
+def weights_of_samples(config: Training, run: Runner) -> xr.Dataset:
     r"""Means over the samples of each group, and what the population predicts of them.
 
     With $\theta_M$ the weights of a sample and $\theta$ those of the population:

@@ -15,7 +15,7 @@ from ...variational.descent import Landscape, descend
 from ..registry import experiment
 from ..runner import Point, Runner
 
-__all__ = ["Width", "excess", "quadrature", "width"]
+__all__ = ["Width", "excess", "excess_by_width", "quadrature"]
 
 LEVELS, NODES = 24, 8  # of the quadrature, which is finer towards the jump
 KINETIC = 0.5
@@ -54,7 +54,7 @@ class Width:
     book={"widths": (1, 2, 4, 8), "starts": 4, "budgets": (300,)},
     smoke={"widths": (1, 2), "starts": 2, "budgets": (5, 10)},
 )
-def width(config: Width, run: Runner) -> xr.Dataset:
+def excess_by_width(config: Width, run: Runner) -> xr.Dataset:
     """The relative `excess` over the minimum of each start, at the end of each budget,
     and the largest `weight` of the network then."""
     with jax.enable_x64(True):

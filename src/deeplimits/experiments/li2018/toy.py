@@ -21,7 +21,15 @@ from ...checks import (
 from ..registry import experiment
 from ..runner import Point, Runner
 
-__all__ = ["OPTIMISERS", "WORK", "Toy", "layer", "sine", "square_of_sum", "toy"]
+__all__ = [
+    "OPTIMISERS",
+    "WORK",
+    "Toy",
+    "layer",
+    "sine",
+    "square_of_sum",
+    "sweeps_and_steps",
+]
 
 # Of a layer, matrix products: three in a gradient of J, five in one with penalties.
 WORK = 5 / 3
@@ -114,7 +122,7 @@ def sine(config: Toy, key: PRNGKeyArray) -> tuple[control.ControlProblem, dict]:
         "inner": 3,
     },
 )
-def toy(config: Toy, run: Runner) -> xr.Dataset:
+def sweeps_and_steps(config: Toy, run: Runner) -> xr.Dataset:
     r"""Loss and cost $J$ after each sweep with its work, and of the optimisers.
 
     `work` counts gradients of $J$ by their matrix products: one for the states and

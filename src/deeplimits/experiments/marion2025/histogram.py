@@ -11,7 +11,6 @@ import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 from scipy import stats
-from tqdm import tqdm
 
 from ...checks import require_known, require_multiple, require_positive, require_room
 from ...intervals import Interval, Kind
@@ -64,12 +63,10 @@ def growth_histogram(config: Histogram, run: Runner) -> xr.Dataset:
 
 
 def _batch(config: Histogram, point: Point, key: PRNGKeyArray):
-    """A batch, in blocks: between two of them a deep run shows where it is."""
+    """A batch, in blocks: between two of them a deep run can be stopped."""
     starts = range(0, config.batch, size := _block(config))
-    alone = not point.progress or len(starts) == 1
-    bar = tqdm(starts, "draws", unit="block", disable=alone, leave=False)
     place = point["batch"]
-    blocks = [np.asarray(_growth(config, size, key, place, at)) for at in bar]
+    blocks = [np.asarray(_growth(config, size, key, place, at)) for at in starts]
     growth = np.concatenate(blocks)
     return {"state": ("member", growth[:, 0]), "gradient": ("member", growth[:, 1])}
 

@@ -30,7 +30,15 @@ from ..thorpe2023.budget import require_iterations
 from ..thorpe2023.setting import DIMENSIONS, arrays
 from . import setting
 
-__all__ = ["BETA", "LIMITS", "WAYS", "DigitsWays", "digits_ways", "says", "trend_size"]
+__all__ = [
+    "BETA",
+    "LIMITS",
+    "WAYS",
+    "DigitsWays",
+    "diagnoses_by_way",
+    "says",
+    "trend_size",
+]
 
 # Exponent of the factor, by way; and the limit that the sums S and Q of chapter 12
 # stand for, with the answers of the diagnosis, of one depth, that say the same.
@@ -104,7 +112,7 @@ class DigitsWays:
         "adam_steps": 10,
     },
 )
-def digits_ways(config: DigitsWays, run: Runner) -> xr.Dataset:
+def diagnoses_by_way(config: DigitsWays, run: Runner) -> xr.Dataset:
     r"""Of each network, which is one way and seed at all depths: with the factor, of
     the layers $Z_k$, the `sum` $S$ (for Adam, of what training adds) and the `noise`
     $Q$ of chapter 12; the `loss` and the share of training images that are told
@@ -265,7 +273,7 @@ def _descended(config: DigitsWays, point: Point, train, key: PRNGKeyArray):
 
 
 def _measured(rows: np.ndarray, added: np.ndarray, way: str, finest: int) -> dict:
-    """The quantities of `digits_ways`, of layers `(seed, depth, entry)`."""
+    """The quantities of `diagnoses_by_way`, of layers `(seed, depth, entry)`."""
     depth, width = rows.shape[1], int(rows.shape[2] ** 0.5)
     factor = depth ** -BETA[way]
     squares = np.sum(np.diff(rows, axis=1) ** 2, axis=(1, 2))

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import xarray as xr
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from ... import training
 from ...checks import require_positive, require_room
@@ -18,7 +18,7 @@ from ..registry import experiment
 from ..runner import Point, Runner
 from .setting import ENTRIES, data, independent, layers, loss, tied
 
-__all__ = ["BETA", "TIMES", "WAYS", "FourWays", "four_ways"]
+__all__ = ["BETA", "TIMES", "WAYS", "FourWays", "layers_by_way", "sum_and_noise"]
 
 # Exponent of the factor, by way.
 BETA = {"flow": 1.0, "Adam": 0.0, "Adam, fixed rate": 0.0}
@@ -69,7 +69,7 @@ class FourWays:
     book={"depths": (16, 32, 64), "seeds": 2},
     smoke={"depths": (8,), "seeds": 2, "flow_steps": 20, "adam_steps": 20},
 )
-def four_ways(config: FourWays, run: Runner) -> xr.Dataset:
+def layers_by_way(config: FourWays, run: Runner) -> xr.Dataset:
     r"""Of the layers $Z_k$ (rows of $K$, then $b$) at three times of each training: the
     `total` $\sum_k Z_k$; the `noise`
     $(\frac12 \sum_k \|Z_{k+1} - Z_k\|^2)^{1/2}$; the `largest` increment; their
@@ -114,7 +114,7 @@ def _trained(config: FourWays, point: Point, key: PRNGKeyArray):
 
 
 def _measured(rows: np.ndarray) -> dict:
-    """The quantities of `four_ways`, of layers `(seed, time, depth, entry)`."""
+    """The quantities of `layers_by_way`, of layers `(seed, time, depth, entry)`."""
     gaps = np.linalg.norm(np.diff(rows, axis=2), axis=-1)
     read = np.array([[regularity(z).numbers for z in each] for each in rows])
     # tied layers have no regularity: read as the smoothest
@@ -126,3 +126,21 @@ def _measured(rows: np.ndarray) -> dict:
         "largest": (grid, gaps.max(-1)),
         "regularity": ((*grid, "bound"), read.astype("float32")),
     }
+
+
+def sum_and_noise(
+    found: xr.Dataset, way: str, time: str
+) -> tuple[Float[np.ndarray, "seeds depths"], Float[np.ndarray, "seeds depths"]]:
+    r"""$S = L^{-\beta} \|\sum_k Z_k\|$ and
+    $Q = L^{-\beta} (\frac12 \sum_k \|Z_{k+1} - Z_k\|^2)^{1/2}$ of a way at a time.
+
+    For Adam, which starts from noise, $S$ is of what training adds.
+    """
+    rows = found.sel(way=way)
+    factor = rows["depth"].values ** -BETA[way]
+    total = rows["total"].sel(time=time)
+    if way != "flow":
+        total = total - rows["total"].sel(time="start")
+    S = np.linalg.norm(total.transpose("seed", "depth", "entry"), axis=-1)
+    Q = rows["noise"].sel(time=time).transpose("seed", "depth").values
+    return S * factor, Q * factor

@@ -17,7 +17,7 @@ from ..registry import experiment
 from ..runner import Point, Runner
 from .setting import ENTRIES, data, layers, loss, tied
 
-__all__ = ["LongTraining", "first_passage", "long_training"]
+__all__ = ["LongTraining", "first_passage", "largest_increments"]
 
 MOST = 10**6  # steps
 
@@ -62,7 +62,7 @@ class LongTraining:
     book={"depths": (16, 32, 64), "seeds": 2, "steps": 4000},
     smoke={"depths": (8,), "seeds": 2, "steps": 40, "every": 4},
 )
-def long_training(config: LongTraining, run: Runner) -> xr.Dataset:
+def largest_increments(config: LongTraining, run: Runner) -> xr.Dataset:
     """The `largest` increment of the layers and the `loss` along training; at the end
     its `place` in depth-time and, as step functions, the `layers`."""
     found = run.each("trained", {"depth": config.depths}, _trained)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
-from sklearn.linear_model import LogisticRegression
 
 from ... import datasets
 from ...checks import require_at_least, require_positive, require_room
@@ -17,7 +16,7 @@ from ..runner import Point, Runner
 from .budget import require_iterations
 from .rate import follow, require_doubling
 
-__all__ = ["Digits", "digits", "features"]
+__all__ = ["Digits", "features", "minima_of_digits"]
 
 PIXELS = 64
 
@@ -83,7 +82,7 @@ class Digits:
         "iterations": 100,
     },
 )
-def digits(config: Digits, run: Runner) -> xr.Dataset:
+def minima_of_digits(config: Digits, run: Runner) -> xr.Dataset:
     """What `follow` finds along the lowest branch of each setting, `met` in so many of
     the starts; and the shares of images on the right side, for the deepest network and
     for logistic regression on the same features."""
@@ -127,6 +126,8 @@ def features(
 
 def _setting(config: Digits, point: Point, key: PRNGKeyArray):
     """One width and one alpha."""
+    from sklearn.linear_model import LogisticRegression  # a second to import
+
     width, alpha = (s[point["setting"]] for s in (config.widths, config.alphas))
     data_key, start_key = jax.random.split(key)
     train, test = features(config, width, key=data_key)

@@ -30,14 +30,13 @@ from ...variational import (
     rate_constant,
     refined,
 )
-from .. import registry
 from ..registry import experiment
 from ..runner import Point, Runner
 from .budget import require_iterations
 from .search import Search
 from .setting import DIMENSIONS, arrays, branches
 
-__all__ = ["Rate", "follow", "rate", "richardson"]
+__all__ = ["Rate", "follow", "rates_of_branches", "richardson"]
 
 KNOWN = Search().problems
 
@@ -103,13 +102,14 @@ def require_doubling(config: Any) -> None:
         "flows": (8, 16),
         "kept": 32,
     },
+    reads=("thorpe2023/search",),
 )
-def rate(config: Rate, run: Runner) -> xr.Dataset:
+def rates_of_branches(config: Rate, run: Runner) -> xr.Dataset:
     """What `follow` finds along each branch, and the network of depth `kept`.
 
     Starts are the minimisers of the archived search: its checksum is an attribute.
     """
-    archive = registry.archive("thorpe2023/search")
+    archive = run.archive("thorpe2023/search")
     grid = {"problem": config.problems, "branch": range(max(config.branches))}
     with jax.enable_x64(True):
         found = run.each("branch", grid, functools.partial(_branch, archive))

@@ -30,7 +30,7 @@ from .setting import (
     planar,
 )
 
-__all__ = ["Search", "distinct", "search"]
+__all__ = ["Search", "distinct", "lowest_minima"]
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Search:
         "iterations": 400,
     },
 )
-def search(config: Search, run: Runner) -> xr.Dataset:
+def lowest_minima(config: Search, run: Runner) -> xr.Dataset:
     """The lowest local minima, `branch` by branch, and all energies that were met.
 
     `count` says how many starts of each kind led to a branch, `energies` are those of
