@@ -12,6 +12,7 @@ What the zeros provoke afterwards is no matter.
 import collections
 import contextlib
 import doctest
+import io
 import json
 import sys
 import time
@@ -37,6 +38,15 @@ PAPERS = (
     "marion2025/histogram",
     "ours/four-ways",
     "thorpe2023/digits",
+)
+SOLVERS = (  # whose examples lead to programs
+    "control",
+    "meanfield",
+    "measures",
+    "steering",
+    "training",
+    "transport",
+    "variational",
 )
 original = jax.jit
 lowered = collections.Counter()
@@ -157,19 +167,30 @@ def library():
 
 
 def examples():
-    """Those of the docstrings, as far as zeros lead."""
+    """Those of the docstrings, as far as zeros lead, and which ended in an error."""
     global current
     from test_docstrings import EXAMPLES, importlib
 
-    start = time.process_time()
+    start, ended = time.process_time(), {}
     for name, text in EXAMPLES.items():
         current = name
         module = importlib.import_module(name.rpartition(".")[0])
         names = {"jax": jax, "jnp": jnp, "jr": jr, "np": np, **vars(module)}
-        with contextlib.suppress(Enough, Exception), contextlib.redirect_stdout(None):
-            for example in doctest.DocTestParser().get_examples(text):
-                exec(compile(example.source, name, "single"), names)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                for example in doctest.DocTestParser().get_examples(text):
+                    exec(compile(example.source, name, "single"), names)
+        except (Enough, Exception) as error:
+            ended[name] = f"{type(error).__name__} {str(error)[:80]}"
+    print(f"{len(ended)} of {len(EXAMPLES)} examples ended early:", file=sys.stderr)
+    for name, error in ended.items():
+        print(f"  {name} {error}", file=sys.stderr)
     print(f"examples {time.process_time() - start:.1f} s", file=sys.stderr)
+
+
+def lacking(names):
+    """The solvers of which nothing was lowered."""
+    return [s for s in SOLVERS if not any(f"deeplimits.{s}." in name for name in names)]
 
 
 def refused():
@@ -194,6 +215,7 @@ if __name__ == "__main__":
     library()
     if sys.argv[1:] == ["--all"]:
         examples()
+        assert not lacking(lowered), f"nothing of {lacking(lowered)} was lowered"
         experiments(a_module())
     else:
         experiments(PAPERS)

@@ -348,6 +348,19 @@ def in_a_process(code, **options):
     )
 
 
+@pytest.mark.parametrize("platform", ["cuda", "rocm"])
+def test_a_platform_that_is_not_here_is_refused_in_a_line(platform):
+    """In the words of JAX, or in ours where it has none."""
+    if jax.default_backend() != "cpu":
+        pytest.skip("a machine with more than a processor")
+    code = 'sys.exit(cli.main(["run", "marion2025/histogram", "--profile=smoke"]))'
+    run = in_a_process(code, env=os.environ | {"JAX_PLATFORMS": platform})
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert f"JAX finds no {platform} here, as JAX_PLATFORMS asks" in run.stderr
+    assert "goes on" not in run.stderr
+
+
 def test_a_signal_in_a_finaliser_is_not_lost():
     run = in_a_process("""
 import signal

@@ -1,5 +1,6 @@
 """Every example that a page of prose shows is run, or says here why it is not."""
 
+import importlib
 import json
 import os
 import re
@@ -8,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
+import pytest
 import yaml
 
-from deeplimits import exercises, ledger
+from deeplimits import checks, cli, exercises, experiments, ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("book/*.md"))]
@@ -29,9 +32,10 @@ params = {f"layer_{k}": {"kernel": weights[k]} for k in range(32)}
 }
 # What a page prints, where it says so.
 SAID = {"book/how-to-use.md": "reading-the-slope: not yet. Hint: "}
-# Commands that cost too much here, and what holds them: what they name is looked up.
+# Commands that cost too much here, and what holds them: what they name is looked up,
+# but for a file of the reader's.
 HELD = {
-    "deeplimits diagnose": "a file of the reader's; test_reading runs it",
+    "deeplimits diagnose": "test_reading runs it",
     "deeplimits run": "hours at the paper's size; test_cli runs it",
     "dask": "it runs until it is stopped; test_executors has both",
     "make book": "minutes; CI makes it",
@@ -120,8 +124,57 @@ def commands():
                     yield where, line
 
 
+def look_up(words):
+    """Raise what a command would, before it computes: options, names and sizes."""
+    if words[0] == "dask":
+        program = importlib.import_module(f"distributed.cli.dask_{words[1]}")
+        program.main.make_context(" ".join(words[:2]), words[2:])
+        return
+    options = cli._parser().parse_args(words[1:])
+    if words[1] == "run":
+        cli._configure(experiments.find(options.experiment), options)
+
+
+@pytest.fixture
+def large_machine(monkeypatch):
+    """One that has room for every size of a paper."""
+    monkeypatch.setattr(checks, "memory", lambda: checks.MOST_BYTES)
+
+
+@pytest.mark.usefixtures("large_machine")
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("deeplimits run no/such", "unknown experiment 'no/such'"),
+        ("deeplimits run marion2025/histogram --profile huge", "unknown profile"),
+        ("deeplimits run marion2025/histogram --set no=1", "unknown parameter 'no'"),
+        ("deeplimits run marion2025/histogram --worker 8 --no", "unrecognized"),
+        ("deeplimits diagnose x.npz --no", "unrecognized"),
+        ("dask worker tcp://127.0.0.1:8786 --no", "No such option"),
+    ],
+)
+def test_a_held_command_that_names_what_is_not_there_is_seen(command, message):
+    with pytest.raises((ValueError, click.ClickException)) as error:
+        look_up(shlex.split(command))
+    assert message in str(error.value)
+
+
+@pytest.mark.usefixtures("large_machine")
+def test_every_run_that_a_sentence_names_is_one():
+    found = [
+        shlex.split(command)
+        for path in PAGES
+        for command in re.findall(r"`(deeplimits run [^`]+)`", path.read_text("utf-8"))
+        if " NAME" not in command
+    ]
+    assert len(found) > 5
+    for words in found:
+        look_up(words)
+
+
+@pytest.mark.usefixtures("large_machine")
 def test_every_shell_example_runs_or_is_held(tmp_path):
-    """What is held back names targets and files that are there."""
+    """What is held back names targets, files, experiments and options that exist."""
     found = list(commands())
     assert len(found) > 5
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -134,10 +187,9 @@ def test_every_shell_example_runs_or_is_held(tmp_path):
             assert run.returncode == 0, (where, line, run.stderr)
         elif words[0] == "make":
             assert words[1] in targets, where
-        elif words[0] not in (
-            "deeplimits",
-            "dask",
-        ):  # the first is given a file of the reader's
+        elif words[0] in ("deeplimits", "dask"):
+            look_up(words)
+        else:
             files = [word for word in words[1:] if re.fullmatch(r"[\w/]+\.\w+", word)]
             assert [f for f in files if not (ROOT / f).exists()] == [], where
 

@@ -18,7 +18,7 @@ import pytest
 import toy
 import xarray as xr
 
-from deeplimits import cli, sources
+from deeplimits import checks, cli, sources
 from deeplimits.experiments import executors, registry, sending
 
 TESTS = Path(__file__).parent
@@ -217,6 +217,25 @@ def test_a_count_of_workers_is_positive():
                 pass
 
 
+def test_more_workers_than_the_memory_holds_are_refused(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(registry._REGISTERED, "toy/sums", toy.sums(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", "toy/sums", "--workers", "1000000"]) == 2
+    line = capsys.readouterr().err
+    assert "0.3 GB of memory" in line
+    assert line.endswith("got 1000000.\n")
+    assert line.count("\n") == 1
+    monkeypatch.setattr(checks, "memory", lambda: 10**9)
+    with executors.processes(3):
+        pass
+    with pytest.raises(ValueError, match=r"has room for 3 workers, .*: got 4\."):
+        with executors.processes(4):
+            pass
+    monkeypatch.setattr(checks, "memory", lambda: 10**8)
+    with executors.processes(1):
+        pass
+
+
 # ----------------------------------------------------------------- a cluster
 
 
@@ -305,3 +324,17 @@ def test_where_no_scheduler_answers(monkeypatch, capsys, tmp_path):
     line = capsys.readouterr().err
     assert "no scheduler answers at tcp://127.0.0.1:1" in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "foo://x:1", "tcp://x:y", "inproc://x"]
+)
+def test_what_is_no_address_of_a_scheduler_is_refused_at_once(address):
+    """Before there is a client, which would complain of itself as it goes."""
+    code = "import sys\nfrom deeplimits import cli\nsys.exit(cli.main(sys.argv[1:]))"
+    words = ["run", "marion2025/histogram", "--profile=smoke", "--scheduler", address]
+    command = [sys.executable, "-c", code, *words]
+    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert f"{address} is no address of a scheduler" in run.stderr
+    assert run.stderr.count("\n") == 1

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lowering
 import pytest
+import test_docstrings
 
 from deeplimits import sources
 
@@ -73,3 +75,19 @@ def test_programs_are_lowered_for_accelerators():
     networks = {"OneLayer", "OuterLayer", "TwoLayer", "Convolution"}
     assert networks | {"NeuralODE", "NeuralSDE", "train"} <= found["lowered"].keys()
     assert set(found["refused"]) == {"schur", "callback"}
+
+
+def test_an_example_that_ends_early_is_named(monkeypatch, capsys):
+    """Not for the value that it shows, but for its own error."""
+    shown = {"deeplimits.checks.a": ">>> 1 + 1\n", "deeplimits.checks.b": ">>> 1 / 0\n"}
+    monkeypatch.setattr(test_docstrings, "EXAMPLES", shown)
+    lowering.examples()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "1 of 2 examples ended early:"
+    assert lines[1] == "  deeplimits.checks.b ZeroDivisionError division by zero"
+
+
+def test_a_solver_of_which_nothing_is_lowered_is_seen():
+    there = [f"deeplimits.{name}.x" for name in lowering.SOLVERS]
+    assert lowering.lacking(there) == []
+    assert lowering.lacking(there[1:]) == [lowering.SOLVERS[0]]

@@ -247,6 +247,15 @@ def test_workflow_tests_every_supported_python(project):
     assert setup["python-version"] == versions[0]
 
 
+@pytest.mark.parametrize("name", ["ci", "weekly"])
+def test_every_job_is_on_the_page_for_maintainers(name):
+    """By its name, in the row of its workflow."""
+    jobs = yaml.safe_load(read(f".github/workflows/{name}.yml"))["jobs"]
+    rows = read("book/maintaining.md").split("\n## ")[1].splitlines()
+    [row] = [row for row in rows if row.rstrip("| ").endswith(f"{name}.yml`")]
+    assert [job for job in jobs if f"`{job}`" not in row] == []
+
+
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 
@@ -320,7 +329,15 @@ def test_citation_and_changelog_know_the_version(project):
     citation = yaml.safe_load(read("CITATION.cff"))
     assert citation["version"] == project["version"]
     assert citation["license"] == [project["license"], "CC-BY-4.0"]
-    assert f"## {project['version']}" in read("CHANGELOG.md")
+    day = citation["date-released"]
+    heading, text = re.search(
+        rf"^## {re.escape(project['version'])} \((.*)\)\n\n(.*)",
+        read("CHANGELOG.md"),
+        re.M,
+    ).groups()
+    stands = f"As it stands on {day}" if heading == "unreleased" else ""
+    assert heading in ("unreleased", f"{day}")
+    assert text.startswith(stands)
 
 
 def read(path):

@@ -243,6 +243,7 @@ def _claims(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     import jax
 
+    _require_platform()
     experiment = deeplimits.experiments.find(options.experiment)
     config = _configure(experiment, options)
     if not 0 <= options.seed < 2**32:
@@ -275,6 +276,21 @@ def _run(options: argparse.Namespace) -> int:
         deeplimits.files.remove(scratch)
     print(deeplimits.files.printable(str(path)))
     return 0
+
+
+def _require_platform() -> None:
+    """Raise `ValueError` where JAX cannot compute on what it was asked for."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the second has no words
+        asked = os.environ.get("JAX_PLATFORMS") or "platform"
+        reason = f" ({error})" if str(error) else ""
+        raise ValueError(
+            f"JAX finds no {asked} here, as JAX_PLATFORMS asks: leave that out, or set "
+            f"it to cpu{reason}."
+        ) from error
 
 
 def _is_there(path: Path, identity: dict[str, str]) -> bool:

@@ -22,9 +22,10 @@ from concurrent.futures import (
 )
 from typing import Any
 
-from ..checks import require_whole
+from .. import checks
 
 ANSWER = 10.0  # seconds that a scheduler has
+WORKER_BYTES = 3 * 10**8  # of a process that has imported JAX, before it computes
 
 
 @contextlib.contextmanager
@@ -32,10 +33,16 @@ def processes(count: int) -> Iterator[Executor]:
     """`count` processes of this machine.
 
     They are spawned, since threads of JAX do not survive a fork, and end with this one,
-    however it ends. Raises `ValueError` for a count that is no positive number, and
-    `ChildProcessError` where a process was ended from outside.
+    however it ends. Raises `ValueError` for a count that is no positive number, or more
+    than this machine has memory for, and `ChildProcessError` where a process was ended
+    from outside.
     """
-    require_whole(1, workers=count)
+    checks.require_whole(1, workers=count)
+    if count > (most := max(1, checks.memory() // WORKER_BYTES)):
+        raise ValueError(
+            f"this machine has room for {most} workers, each of which takes "
+            f"{WORKER_BYTES / 1e9} GB of memory before it computes: got {count}."
+        )
     others = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(count, spawn, initializer=_follow)
@@ -71,8 +78,9 @@ def _follow() -> None:
 def cluster(address: str) -> Iterator[Executor]:
     """The workers of the Dask scheduler at `address`, as `tcp://host:8786`.
 
-    Raises `ValueError` where Dask is not installed, and `ConnectionError` where no
-    scheduler answers, where it is lost, and where a piece ended several workers.
+    Raises `ValueError` for what is no such address and where Dask is not installed, and
+    `ConnectionError` where no scheduler answers, where it is lost, and where a piece
+    ended several workers.
     """
     client, closed = _connected(address), threading.Event()
     from distributed import KilledWorker
@@ -133,10 +141,17 @@ class _Watched(Executor):
 def _connected(address: str) -> Any:
     try:
         from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
     except ImportError:
         raise ValueError(
             'a scheduler needs Dask: pip install "deeplimits[cluster]".'
         ) from None
+    try:
+        get_address_host_port(address)
+    except ValueError as error:
+        raise ValueError(
+            f"{address} is no address of a scheduler, as tcp://host:8786: {error}."
+        ) from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=ANSWER, set_as_default=False)
