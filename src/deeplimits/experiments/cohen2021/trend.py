@@ -115,14 +115,14 @@ tanh_trend = experiment(
     "cohen2021/tanh-trend",
     "as tanh-depth: one trend for all depths in place of the weights",
     Trend(),
-    **_SIZES,
+    **_SIZES,  # pyright: ignore[reportArgumentType]
 )(shared_trend)
 
 tanh_trend_slow = experiment(
     "cohen2021/tanh-trend-slow",
     "as tanh-trend, at a tenth of the learning rate",
     Trend(**_SLOW, beta=0.45),
-    **_SIZES,
+    **_SIZES,  # pyright: ignore[reportArgumentType]
 )(shared_trend)
 
 tanh_path = experiment(
@@ -134,21 +134,21 @@ tanh_path = experiment(
         depths=(128, 256, 322, 406, 512, 1024, 2048, 4096),
         windows=((256, 322, 406, 512),),
     ),
-    **_SIZES,
+    **_SIZES,  # pyright: ignore[reportArgumentType]
 )(path_controls)
 
 relu_trend = experiment(
     "cohen2021/relu-trend",
     "as relu-depth: one trend for all depths in place of the weights",
     _RELU,
-    **_SIZES,
+    **_SIZES,  # pyright: ignore[reportArgumentType]
 )(shared_trend)
 
 relu_trend_slow = experiment(
     "cohen2021/relu-trend-slow",
     "as relu-trend, at a tenth of the learning rate",
     dataclasses.replace(_RELU, **_SLOW, beta=0.75),
-    **_SIZES,
+    **_SIZES,  # pyright: ignore[reportArgumentType]
 )(shared_trend)
 
 
