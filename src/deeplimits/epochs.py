@@ -114,19 +114,9 @@ def fit(
     ([1.0, 1.0, 1.0], 3)
     ```
     """
-    batches = as_real("batches", batches, jnp.asarray)
-    require_shape("batches", batches, (None, None, None))
-    if len(batches) < rule.epochs:
-        raise ValueError(
-            f"there are batches for {len(batches)} epochs: the rule allows "
-            f"{rule.epochs}."
-        )
+    batches = _checked(batches, data, rule)
     require_finite("model", model)
     require_finite("data", data)
-    count = examples_in(data)
-    whole = jnp.issubdtype(batches.dtype, jnp.integer)
-    if not whole or not holds(lambda b: ((b >= 0) & (b < count)).all(), batches):
-        raise ValueError(f"batches must name examples from 0 to {count - 1}.")
     params, fixed = eqx.partition(model, eqx.is_inexact_array)
 
     def update(carry, chosen):
@@ -155,6 +145,22 @@ def fit(
     )
     small = _last(state) < rule.loss
     return Fit(eqx.combine(state.params, fixed), state.losses, state.epoch, small)
+
+
+def _checked(batches: Any, data: PyTree, rule: Stopping) -> Array:
+    """Batches for all epochs of the rule, of examples that are there."""
+    batches = as_real("batches", batches, jnp.asarray)
+    require_shape("batches", batches, (None, None, None))
+    if len(batches) < rule.epochs:
+        raise ValueError(
+            f"there are batches for {len(batches)} epochs: the rule allows "
+            f"{rule.epochs}."
+        )
+    count = examples_in(data)
+    whole = jnp.issubdtype(batches.dtype, jnp.integer)
+    if not whole or not holds(lambda b: ((b >= 0) & (b < count)).all(), batches):
+        raise ValueError(f"batches must name examples from 0 to {count - 1}.")
+    return batches
 
 
 def _start(params: PyTree, optimiser: Any, epochs: int) -> _State:
