@@ -475,7 +475,10 @@ def test_a_difference_of_slopes_is_that_of_each_seed_with_itself():
     half = 4.302653 * 0.1 / 3**0.5
     assert got.numbers == pytest.approx((-1.9, -1.9 - half, -1.9 + half), abs=1e-6)
     assert got.kind is Kind.SEEDS
-    assert got.halves is None
+    assert got.halves == ()  # of three depths there are none
+    every = archived()
+    got = scaling.slope_difference(every["increment_A"].T, every["sum_A"])
+    assert len(got.halves) == 2
     # what the seeds have in common drops out of the interval
     twice = found["increment_A"] * found["sum_A"]
     got = scaling.slope_difference(twice, found["increment_A"])
