@@ -503,7 +503,7 @@ TABLE = {
             "NeuralODE.__call__": Call(
                 lambda x, steps: ODE(x, steps=steps),
                 {
-                    "x": Numbers(X, named=("h",), ranks=(0,)),
+                    "x": Numbers(X, named=("h",), ranks=(0,), mapped=True),
                     "steps": Count(4, optional=True),
                 },
                 few=True,
@@ -877,9 +877,6 @@ TABLE = {
             "batches": Labels(np.array([[[0, 1]]]), last=1),
         },
         few=True,
-    ),
-    "continuous.NeuralODE.__call__": Call(
-        ODE, {"x": Numbers(X, ("h",), ranks=(0,), mapped=True)}, few=True
     ),
     "control.problem.squares": Call(
         control.problem.squares, {"theta": Numbers(A, nan=NAN, ranks=())}

@@ -734,7 +734,7 @@ def test_spectral_norms_are_those_of_the_periodic_map():
         ),
         (lambda: trend.Trend(windows=()), "windows must hold some of the depths"),
         (lambda: trend.Trend(windows=((),)), "windows must hold some of the depths"),
-        (lambda: trend.Trend(windows=(256,)), "windows must hold some of the depths"),
+        (lambda: trend.Trend(windows=(256,)), "windows must be of the kind"),
         (lambda: trend.Trend(beta=np.nan), r"beta must lie in \[0, 1\]"),
         (lambda: budget.Budget(cases=()), "at least one case"),
         (lambda: budget.Budget(cases=((0.1, 0.0),)), r"left must lie in \(0, 1\]"),
