@@ -468,6 +468,16 @@ def test_a_file_may_not_declare_more_than_memory_should_hold(tmp_path):
         tracemalloc.stop()
 
 
+def test_nor_may_its_arrays_together_unless_the_file_is_as_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(diagnosis.formats, "_MOST_UNPACKED", 4000)
+    layers = {f"h.{k}.w": np.zeros((8, 8, 2)) for k in range(9)}
+    np.savez_compressed(tmp_path / "x.npz", **layers)
+    with pytest.raises(ValueError, match="declare 9216 bytes together, more than the"):
+        diagnosis.read(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", **layers)
+    assert diagnosis.read(tmp_path / "x.npz").shapes["h.#.w"] == (9, 8, 8, 2)
+
+
 def test_nor_may_layers_that_become_one_array(monkeypatch):
     monkeypatch.setattr(diagnosis.weights, "MOST_BYTES", 100)
     found = diagnosis.of({f"h.{k}.w": layer(k) for k in range(5)})

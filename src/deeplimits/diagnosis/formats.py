@@ -5,7 +5,7 @@ the place of each array) and the arrays' bytes: reading it takes no package, and
 is run. A file may declare a header of at most 100 MB and 100,000 arrays; arrays may not
 overlap or go beyond the file. Of an `.npz` the directory and the headers are held
 against each other before anything is unpacked, and no array may declare more than
-2 GiB.
+2 GiB, nor all of them more than 64 GiB, unless the file itself is as large.
 """
 
 import itertools
@@ -25,6 +25,7 @@ from .weights import Weights
 
 _LONGEST_HEADER = 100_000_000
 _MOST_AXES = 32
+_MOST_UNPACKED = 2**36  # bytes: a small file that unpacks to more is meant to
 _TYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -66,6 +67,7 @@ def read(path: str | os.PathLike, *, pattern: str | None = None) -> Weights:
         raise ValueError(f"there is no file {shown}.")
     try:
         arrays = readers[path.suffix](path)
+        _require_measure(arrays, path)
     except (ValueError, OSError) as error:
         raise ValueError(f"{shown} cannot be read: {error}.") from error
     weights = assemble(arrays, shown, pattern)
@@ -76,6 +78,15 @@ def read(path: str | os.PathLike, *, pattern: str | None = None) -> Weights:
             f"{shown} is named for another depth: it has {sum(depths)} layers."
         )
     return weights
+
+
+def _require_measure(arrays: dict[str, Stored], path: Path) -> None:
+    total = sum(array.nbytes for array in arrays.values())
+    if total > max(_MOST_UNPACKED, path.stat().st_size):
+        raise ValueError(
+            f"its arrays declare {total} bytes together, more than the limit of "
+            f"{_MOST_UNPACKED}"
+        )
 
 
 def _safetensors(path: Path) -> dict[str, Stored]:
