@@ -70,7 +70,7 @@ def cost(code: str, *arguments: str) -> tuple[float, float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"exit code {process.returncode}: {arguments}")
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+    unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024  # bytes there, KiB elsewhere
     return spent, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit
 
 
