@@ -1,7 +1,8 @@
 """What particles and their mean field cost, against what they cannot do without.
 
 Run `python benchmarks/particles.py`: everything in one process, one after the other in
-rounds, in float32 and on one device. It writes
+rounds, in float32 and on one device, but for the particles in blocks, which are spread
+over several (on a CPU two, of one core each). It writes
 `results/benchmarks/particles-<device>.nc`: the best of several rounds, in seconds, for
 one layer of all particles, one step of all cells, one steering. Compilation is not
 counted. PyTorch (group `bench`) is left out with a note where it is missing.
@@ -19,14 +20,16 @@ import jax.random as jr
 import numpy as np
 import xarray as xr
 
-from deeplimits import meanfield, results, steering
+from deeplimits import devices, meanfield, results, steering
 from deeplimits.residual import OneLayer
 
 Call = tuple[Callable[[], object], int]  # and how many layers or steps it makes
+BLOCK = 10_000  # particles: 80 kB, which stay in the cache through all layers
 W = np.asarray([[0.5, -2.0], [1.0, -0.75]], np.float32)
 # Whose share of whose time is of interest: a bar of the plan, where there is one.
 RATIOS = (
     ("flow", "bound"),
+    ("flow in blocks", "bound"),
     ("flow, a tenth of the particles", "flow"),
     ("flow, a tenth of the layers", "flow"),
     ("numpy", "flow"),
@@ -62,6 +65,14 @@ def particles(count: int, depth: int) -> dict[str, Call]:
         network = control(depth)
         return lambda: meanfield.flow(x, network)
 
+    def in_blocks(x, depth):
+        network, parts = control(depth), len(jax.devices())
+        size = min(BLOCK, count // parts)
+        blocks = jnp.moveaxis(x.reshape(2, parts, -1, size), 0, 2)
+        through = partial(jax.lax.map, lambda block: meanfield.flow(block, network))
+        spread = jax.jit(devices.over_devices(through))
+        return lambda: spread(blocks)
+
     def numpy():
         y = host
         for _ in range(short):
@@ -70,6 +81,7 @@ def particles(count: int, depth: int) -> dict[str, Call]:
 
     return {
         "flow": (flow(x, depth), depth),
+        "flow in blocks": (in_blocks(x, depth), depth),
         "flow, a tenth of the particles": (flow(x[:, ::10], depth), depth),
         "flow, a tenth of the layers": (flow(x, depth // 10), depth // 10),
         "stream": (lambda: repeated(streamed, x, depth), depth),
@@ -173,8 +185,10 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=512)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--points", type=int, default=64)
+    parser.add_argument("--devices", type=int, default=2, help="of a CPU")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", options.devices)
     begin = time.perf_counter()
     groups = (
         particles(options.particles, options.depth),
