@@ -2,7 +2,7 @@
 
 Run `python benchmarks/variational.py`: everything in one process, in float64 and on one
 device, on the planar rings. It writes `results/benchmarks/variational-<device>.nc`:
-iterations of L-BFGS to |g| < 1e-7 along depth (or to where rounding stops it, which is
+iterations of L-BFGS with 80 pairs to |g| < 1e-7 along depth (or to where rounding stops it, which is
 said), in whitened increments and in the weights themselves ("raw"), the median seconds
 of several such searches, the same from random starts at one depth, and the best of
 several rounds, in seconds, of one gradient.
@@ -30,6 +30,7 @@ from deeplimits.variational import Minimum, Parameters, Problem, whitening
 jax.config.update("jax_enable_x64", True)
 ALPHA, GOAL, START, TRIES = 0.01, 1e-7, 3, 7
 COLD, COLD_TRIES = tuple(range(21, 45)), 1  # keys of the random starts
+PAIRS = 80  # of steps, that L-BFGS keeps in both kinds of variables
 SAME = 1e-6  # between energies of one minimum
 MEMORIES, MEMORY_TRIES = (10, 20, 40, 80, 160), 3
 # Bars that a ratio of one run has to pass, where there is one.
@@ -54,7 +55,8 @@ def timed(
 ) -> tuple[Minimum, float]:
     """What L-BFGS finds, and the median seconds of several equal searches, once its
     program is there."""
-    search = functools.partial(variational.minimise, problem, start, **options)
+    settings = {"memory": PAIRS} | options
+    search = functools.partial(variational.minimise, problem, start, **settings)
     search(max_iterations=2)
     found = search(tolerance=GOAL, polish=False)
     spent = []
@@ -66,15 +68,15 @@ def timed(
 
 
 def lowest_found(problem: Problem) -> Parameters:
-    """The branch to follow: its start at depth 16 was found among sixty, by L-BFGS with
-    20 pairs; another number of them leads to another minimum."""
+    """The branch to follow: its start at depth 16 was found among sixty, with 20 pairs;
+    another number of them leads to another minimum."""
     like = variational.one_layer(16, 2)
     start = variational.random_start(problem, like, key=jr.key(START))
     return variational.minimise(problem, start, memory=20).parameters
 
 
 def iterations(problem: Problem, depths: list[int], raw: int) -> xr.Dataset:
-    """From the interpolated minimiser of depth 16 at every depth, 80 pairs kept."""
+    """From the interpolated minimiser of depth 16 at every depth."""
     coarse, rows = lowest_found(problem), {}
     for depth in depths:
         start = variational.refined(problem, coarse, depth)

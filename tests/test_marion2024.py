@@ -245,7 +245,7 @@ def test_a_share_has_the_exact_binomial_interval():
     got = initialisation.share(np.array([True, True, False, True]))
     # k of n, Clopper and Pearson: P(at least k) and P(at most k) are 2.5 % at the ends
     assert got.value == 3 / 4
-    assert got.kind is Kind.CASES
+    assert got.kind is Kind.SEEDS
     assert 4 * got.low**3 - 3 * got.low**4 == pytest.approx(0.025, abs=1e-6)
     assert 1 - got.high**4 == pytest.approx(0.025, abs=1e-6)
     every = initialisation.share(np.full(10, True))

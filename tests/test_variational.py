@@ -31,8 +31,7 @@ def found(key, problem=RINGS, **options):
 @pytest.fixture(scope="module")
 def low():
     """The lowest branch that 60 starts find at depth 16, along depth."""
-    lowest = found(LOW, memory=20)  # with which it was found: another number leads away
-    return variational.continue_in_depth(RINGS, lowest, [16, 32, 64])
+    return variational.continue_in_depth(RINGS, found(LOW), [16, 32, 64])
 
 
 def asymmetric(kind, nodes=5, key=0, **settings):

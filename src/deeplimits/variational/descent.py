@@ -2,11 +2,11 @@ r"""How a smooth function is made small: L-BFGS, and Newton's method to finish.
 
 L-BFGS is SciPy's, on a compiled value and gradient. Those of optax and optimistix,
 compiled as a whole, take about as many iterations to the same minimum of the rings at
-$n = 64$ (with 20 pairs 240 against 269 and 333) and a half to a third of the time once
-compiled; but SciPy's needs 1.7 seconds of compilation at every new depth, against 6 and
-4, and depths are many here while runs are few. Rounding of the value stops the line
-search of each of the three somewhere between $10^{-8}$ and $3 \cdot 10^{-7}$: Newton's
-method, which goes by gradients where values are equal to rounding, takes over there.
+$n = 64$ (240 against 269 and 333) and a half to a third of the time once compiled; but
+SciPy's needs 1.7 seconds of compilation at every new depth, against 6 and 4, and depths
+are many here while runs are few. Rounding of the value stops the line search of each of
+the three somewhere between $10^{-8}$ and $3 \cdot 10^{-7}$: Newton's method, which
+goes by gradients where values are equal to rounding, takes over there.
 """
 
 import math

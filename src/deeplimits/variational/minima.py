@@ -68,15 +68,14 @@ def minimise(
     *,
     tolerance: float = 1e-7,
     variables: str = "whitened",
-    memory: int = 80,
+    memory: int = 20,
     max_iterations: int = 20_000,
     polish: bool = True,
 ) -> Minimum:
     r"""A local minimum of $E_n$ by L-BFGS from `start`, to $|g| <$ `tolerance`.
 
-    `memory` is the number of pairs that L-BFGS keeps: more than 80 save steps, but
-    hardly time (`benchmarks/variational.py --memories`). Where it stops early, as
-    rounding hides the decrease of $E_n$, five steps of `newton` follow if `polish`; the
+    `memory` is the number of pairs that L-BFGS keeps. Where it stops early, as rounding
+    hides the decrease of $E_n$, five steps of `newton` follow if `polish`; the
     iterations are those of L-BFGS. Raises `ValueError` for a start that is not finite
     or under depth 2; what could not be done is a flag.
 

@@ -206,13 +206,13 @@ def moved(dataset: xr.Dataset, depth: int, other: int) -> xr.DataArray:
     return abs(dataset["place"].sel(depth=depth) - dataset["place"].sel(depth=other))
 
 
-def share(hits: Bool[np.ndarray, " cases"]) -> Interval:
-    """The share of the cases that are hits, and its exact binomial interval at 95 %."""
+def share(hits: Bool[np.ndarray, " seeds"]) -> Interval:
+    """The share of the seeds that are hits, and its exact binomial interval at 95 %."""
     if hits.ndim != 1 or not hits.size or hits.dtype != bool:
         raise ValueError(f"hits must be a row of booleans: {hits.dtype}, {hits.shape}.")
     found = stats.binomtest(int(hits.sum()), hits.size)
     ends = found.proportion_ci()
-    return Interval(found.statistic, ends.low, ends.high, Kind.CASES)
+    return Interval(found.statistic, ends.low, ends.high, Kind.SEEDS)
 
 
 def _member(config, law, activation, depth, key) -> tuple[ResNet, tuple[Array, Array]]:

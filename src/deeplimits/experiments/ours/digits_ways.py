@@ -27,7 +27,7 @@ from ..registry import experiment
 from ..runner import Point, Runner
 from ..thorpe2023 import digits
 from ..thorpe2023.budget import require_iterations
-from ..thorpe2023.setting import DIMENSIONS, PAIRS, arrays
+from ..thorpe2023.setting import DIMENSIONS, arrays
 from . import setting
 
 __all__ = [
@@ -184,7 +184,6 @@ def _lowest(config: DigitsWays, point: Point, key: PRNGKeyArray):
             same=1e-5,
             tolerance=1e-4,
             max_iterations=config.iterations,
-            memory=PAIRS,
             key=start_key,
         )
         # a search that is cut short may find none
@@ -242,7 +241,6 @@ def _minimum(config: DigitsWays, train, start, depth: int) -> ResNet:
             tolerance=1e-4,
             polish=False,
             max_iterations=config.iterations,
-            memory=PAIRS,
         )
         parameters = jax.tree.map(np.asarray, found.parameters)
     return jax.tree.map(lambda z: jnp.asarray(z, jnp.float32), parameters).network

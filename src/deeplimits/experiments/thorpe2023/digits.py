@@ -15,7 +15,6 @@ from ..registry import experiment
 from ..runner import Point, Runner
 from .budget import require_iterations
 from .rate import follow, require_doubling
-from .setting import PAIRS
 
 __all__ = ["Digits", "features", "minima_of_digits"]
 
@@ -142,7 +141,6 @@ def _setting(config: Digits, point: Point, key: PRNGKeyArray):
         tolerance=1e-4,
         same=1e-5,
         max_iterations=config.iterations,
-        memory=PAIRS,
     )
     found, networks = follow(problem, search.lowest.parameters, config)
     linear = LogisticRegression().fit(*train)

@@ -34,7 +34,7 @@ from ..registry import experiment
 from ..runner import Point, Runner
 from .budget import require_iterations
 from .search import Search
-from .setting import DIMENSIONS, PAIRS, arrays, branches
+from .setting import DIMENSIONS, arrays, branches
 
 __all__ = ["Rate", "follow", "rates_of_branches", "richardson"]
 
@@ -163,7 +163,6 @@ def follow(
         "tolerance": config.tolerance,
         "max_iterations": config.iterations,
         "polish": False,
-        "memory": PAIRS,
     }
     networks = continue_in_depth(problem, start, config.depths, **options)
     last = networks[-1].parameters

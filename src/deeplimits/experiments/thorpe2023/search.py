@@ -24,7 +24,6 @@ from ..runner import Point, Runner
 from .budget import require_iterations
 from .setting import (
     ACTIVATIONS,
-    PAIRS,
     Planar,
     branches,
     labelled,
@@ -169,7 +168,6 @@ def _drawn(config: Search, point: Point, key: PRNGKeyArray):
 def _ends(config: Search, setting: Planar, starts: Iterable[Parameters]):
     """Energies of the ends of all starts, and the lowest that differ, as arrays."""
     options = {"tolerance": config.tolerance, "max_iterations": config.iterations}
-    options["memory"] = PAIRS
     ends = [minimise(setting.problem, start, **options) for start in starts]
     there = [(each.value, each) for each in ends if np.isfinite(each.value)]
     lowest = distinct(there, config.same)[: config.kept]
@@ -212,7 +210,6 @@ def _lowest(both: xr.Dataset, config: Search, point: Point, key: PRNGKeyArray):
     setting = config.problems[point["problem"]]
     pool = _pool(config, both, setting.name)[: 2 * config.kept]
     options = {"tolerance": config.polished, "max_iterations": 3 * config.iterations}
-    options["memory"] = PAIRS
     ends = [minimise(setting.problem, network, **options) for network in pool]
     pairs = distinct([(each.value, each) for each in ends], config.same)
     minima = [minimum for _, minimum in pairs[: config.kept]]

@@ -21,7 +21,6 @@ ACTIVATIONS: dict[str, str | Activation] = {
     "growing cosine": meanfield.growing_cosine,
 }
 WIDTH = 2
-PAIRS = 20  # of steps, that L-BFGS keeps: the archives were made with so many
 # of the arrays of a minimiser, by name: K, b, W and c of one output
 DIMENSIONS = {
     "weight": ("node", "row", "column"),
