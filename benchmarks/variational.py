@@ -2,10 +2,10 @@
 
 Run `python benchmarks/variational.py`: everything in one process, in float64 and on one
 device, on the planar rings. It writes `results/benchmarks/variational-<device>.nc`:
-iterations of L-BFGS with 80 pairs to |g| < 1e-7 along depth (or to where rounding stops it, which is
-said), in whitened increments and in the weights themselves ("raw"), the median seconds
-of several such searches, the same from random starts at one depth, and the best of
-several rounds, in seconds, of one gradient.
+iterations of L-BFGS, with 80 pairs, to |g| < 1e-7 along depth (or to where rounding
+stops it, which is said), in whitened increments and in the weights themselves ("raw"),
+the median seconds of several such searches, the same from random starts at one depth,
+and the best of several rounds, in seconds, of one gradient.
 Compilation is not counted. PyTorch (group `bench`) is left out with a note where it is
 missing. With `--memories` it times instead the searches at one depth with several
 numbers of pairs that L-BFGS keeps, in both kinds of variables, and writes
