@@ -290,3 +290,14 @@ def test_independent_second_kernels_move_independently_and_tied_ones_together():
     alone = share.sel(initialisation="independent", convolution=2)
     assert abs(float(alone) - 2**0.5) < 0.05
     assert float(share.sel(initialisation="tied").max()) < 0.1
+
+
+def test_a_run_in_double_precision_is_one():
+    experiment = experiments.find("marion2024/long-time")
+    config = experiment.preset("smoke")
+    single = experiment.run(config, key=jr.key(0))
+    with jax.enable_x64(True):
+        double = experiment.run(config, key=jr.key(0))
+    assert {v.dtype for v in double.data_vars.values()} == {np.dtype("float64")}
+    assert {v.dtype for v in single.data_vars.values()} == {np.dtype("float32")}
+    np.testing.assert_allclose(double["loss"], single["loss"], rtol=1e-5)

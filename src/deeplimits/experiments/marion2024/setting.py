@@ -47,9 +47,10 @@ def script(seed: int, n: int, d: int, m: int, *, unused: bool = False) -> Settin
     the long run draws a matrix that it does not use, between $W$ and the data.
     """
     skipped = [(d, d)] if unused else []
-    W, *_, x, y = datasets.torch_normals(seed, (d, m), *skipped, (n, d), (n, d))
-    data = (jnp.asarray(x), jnp.asarray(y))
-    return Setting(jnp.asarray(W.T), data, losses.mean_square_entry, False)
+    draws = datasets.torch_normals(seed, (d, m), *skipped, (n, d), (n, d))
+    # drawn in float32, trained in the precision of the run
+    W, *_, x, y = (jnp.asarray(each, float) for each in draws)
+    return Setting(W.T, (x, y), losses.mean_square_entry, False)
 
 
 def equation(n: int, d: int, m: int, *, key: PRNGKeyArray) -> Setting:
