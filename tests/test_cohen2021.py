@@ -135,6 +135,11 @@ def test_one_shuffle_of_views_leaves_half_and_a_half(n):
     assert_mean(survives.sum(0), (n + 1) / 2)
 
 
+def test_one_batch_is_left_alone_by_every_shuffle():
+    kept = shuffling.shuffled_orders(8, 8, 3, "views", key=jr.key(17))
+    np.testing.assert_array_equal(kept, np.tile(np.arange(8), (3, 1, 1)))
+
+
 def test_grid_has_the_depths_of_the_public_code():
     third = scaling.grid(2 ** (1 / 3), 3, 10_321)
     assert third[:9] == (3, 4, 5, 6, 8, 10, 12, 16, 20)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from deeplimits import diagnosis
+from deeplimits import diagnosis, experiments
 from deeplimits.experiments.ours import digits_ways, four_ways, setting
 from deeplimits.experiments.ours.long_training import LongTraining, first_passage
 from deeplimits.statistics import loglog_slope
 
 
 def test_a_network_is_its_plain_loop():
-    rows = jr.normal(jr.key(0), (3, 6), jnp.float32)
-    reading = jnp.array([0.5, -2.0], jnp.float32)
+    rows = jr.normal(jr.key(0), (3, 6))
+    reading = jnp.array([0.5, -2.0])
     model = setting.network(rows, reading, beta=0.7)
     x, y = setting.data()
     h = np.asarray(x, float)
@@ -169,6 +169,7 @@ def test_what_is_said_of_weights_that_are_known():
         (lambda: digits_ways.DigitsWays(adam_steps=10**7), "at most"),
         (lambda: digits_ways.DigitsWays(width=65), "at most 64"),
         (lambda: four_ways.FourWays(depths=(16, 24)), "divide the deepest"),
+        (lambda: four_ways.FourWays(depths=(4, 8)), "8 or more"),
         (lambda: four_ways.FourWays(flow_steps=15), "multiple of 10"),
         (lambda: four_ways.FourWays(adam_steps=10**7), "at most"),
         (lambda: LongTraining(steps=30, every=20), "multiple of every"),
@@ -178,3 +179,32 @@ def test_what_is_said_of_weights_that_are_known():
 def test_sizes_that_do_not_fit_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+TINY = {
+    "ours/four-ways": {"depths": (8,), "seeds": 1, "flow_steps": 10, "adam_steps": 10},
+    "ours/digits-ways": {"depths": (8,), "seeds": 1, "train": 20, "iterations": 2},
+    "ours/long-training": {"depths": (4,), "seeds": 1},
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_run_in_double_precision_is_one(name):
+    """Not only stored as one: rounding the data or a start would leave the loss where
+    single precision has it."""
+    # Adam raises floats to integers
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        double = experiments.run(name, "smoke", key=jr.key(9), **TINY[name])
+    wide = {k: v for k, v in double.items() if v.dtype.kind == "f"}
+    assert {v.dtype for v in wide.values()} == {np.dtype("float64")}
+    rounded = wide["loss"].astype("float32")
+    assert not (wide["loss"] == rounded).any()
+
+
+def test_data_have_the_precision_of_the_run():
+    for double, wanted in ((True, "float64"), (False, "float32")):
+        with jax.enable_x64(double):
+            assert {z.dtype for z in setting.data()} == {np.dtype(wanted)}
+            images = digits_ways.DigitsWays(train=20).data(key=jr.key(10))
+            found = setting.in_precision(*images)
+            assert {z.dtype for z in found} == {np.dtype(wanted)}

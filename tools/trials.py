@@ -1,9 +1,9 @@
 """Run what the configurations of the experiments accept at the edge of their sizes.
 
 Each field of each experiment is set, alone, to values that mean little (0, -1, 1, NaN,
-none, very many). What is refused is refused where it is named; the rest is run at
-`smoke`, each in a process with a limit of time and of memory, and must end with a
-result or with one line.
+none, very many) and to the least that is taken. What is refused is refused where it is
+named; the rest is run at `smoke`, each in a process with a limit of time and of memory,
+and must end with a result or with one line.
 
     python tools/trials.py                    all of them, some minutes an experiment
     python tools/trials.py marion2024/digits  those of one experiment
@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,31 @@ def accepted(name: str) -> Iterator[tuple[str, Any]]:
     """The fields and values that the configuration takes."""
     preset = experiments.find(name).preset("smoke")
     for field in dataclasses.fields(preset):
-        for value in values(getattr(preset, field.name)):
-            try:
-                dataclasses.replace(preset, **{field.name: value})
-            except ValueError:
-                continue
-            yield field.name, value
+        present = getattr(preset, field.name)
+        tried = [*values(present), *least(present, partial(takes, preset, field.name))]
+        for value in tried:
+            if takes(preset, field.name, value):
+                yield field.name, value
+
+
+def takes(preset: Any, field: str, value: Any) -> bool:
+    """Whether the configuration takes it."""
+    try:
+        dataclasses.replace(preset, **{field: value})
+    except ValueError:
+        return False
+    return True
+
+
+def least(present: Any, takes: Callable[[Any], bool]) -> list[Any]:
+    """The smallest count that is taken, where the others tried are smaller."""
+    single = isinstance(present, tuple)
+    count = present[0] if single and present else present
+    if isinstance(count, bool) or not isinstance(count, int):
+        return []
+    tried = ((n,) if single else n for n in range(1, 129))
+    found = [value for value in tried if takes(value)][:1]
+    return [value for value in found if value not in values(present)]
 
 
 def attempt(name: str, field: str, value: Any, log: Path) -> None:

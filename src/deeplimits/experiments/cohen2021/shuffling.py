@@ -36,15 +36,14 @@ def shuffled_views(
     """
     last = rows.shape[0] - 1
 
+    def swap(rows, step):
+        i, draw = step
+        j = jnp.floor(draw * (i + 1)).astype(int)
+        return rows.at[i].set(rows[j]), None
+
     def shuffle(rows, key):
-        draws = jr.uniform(key, (last,))
-
-        def swap(m, rows):
-            i = last - m
-            j = jnp.floor(draws[m] * (i + 1)).astype(int)
-            return rows.at[i].set(rows[j])
-
-        rows = jax.lax.fori_loop(0, last, swap, rows)
+        steps = jnp.arange(last, 0, -1), jr.uniform(key, (last,))
+        rows, _ = jax.lax.scan(swap, rows, steps)
         return rows, rows
 
     return jax.lax.scan(shuffle, rows, keys)[1]

@@ -47,6 +47,8 @@ class SuccessiveDistance:
         require_choices("variant", self.variants, setting.VARIANTS)
         require_positive(self, "steps", "n", "d", "m", "rate")
         require_at_least(2, self, "depths")
+        if "script" in self.variants:
+            setting.require_script(self)
         setting.require_room(max(self.depths), self)
 
 
@@ -116,6 +118,7 @@ class DepthConvergence:
                 "each depth must divide the largest, and that the reference: "
                 f"{self.depths}, {self.reference}."
             )
+        setting.require_script(self)
         setting.require_room(self.reference, self)
 
 

@@ -41,6 +41,7 @@ class LongTime:
                 f"row and column must lie between 0 and {least - 1}, to be entries of "
                 f"both matrices: got {self.row}, {self.column}."
             )
+        setting.require_script(self, unused=True)
         setting.require_room(max(self.depths), self)
 
 

@@ -53,6 +53,19 @@ def script(seed: int, n: int, d: int, m: int, *, unused: bool = False) -> Settin
     return Setting(W.T, (x, y), losses.mean_square_entry, False)
 
 
+def require_script(config: Any, *, unused: bool = False) -> None:
+    """`ValueError` for sizes of which `script` cannot draw its arrays: PyTorch draws
+    sixteen numbers at a time."""
+    n, d, m = config.n, config.d, config.m
+    sizes = {"d * m": d * m, "n * d": n * d} | ({"d * d": d * d} if unused else {})
+    for name, size in sizes.items():
+        if size % 16:
+            raise ValueError(
+                f"{name} must be a multiple of 16, for the public code's draws: "
+                f"got {size}."
+            )
+
+
 def equation(n: int, d: int, m: int, *, key: PRNGKeyArray) -> Setting:
     """Equation (3) and the loss of `marion2024` as they are printed."""
     weight_key, data_key = jr.split(key)

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import xarray as xr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from ... import diagnosis, training
 from ...checks import require_at_least, require_positive, require_room
@@ -204,18 +204,13 @@ def _trained(config: DigitsWays, point: Point, key: PRNGKeyArray, shared):
         np.asarray(eqx.filter_vmap(setting.layers)(m)) for m in (first, models)
     )
     added = rows - before if way == "Adam" else rows
-    pairs = _pairs(train)
+    pairs = setting.in_precision(*train)
     losses, right = eqx.filter_vmap(_answers, in_axes=(0, None))(models, pairs)
     return {
         **_measured(rows, added, way, max(config.depths)),
         "loss": ("seed", np.asarray(losses)),
         "right": ("seed", np.asarray(right)),
     }
-
-
-def _pairs(data) -> tuple[Float[Array, "n width"], Float[Array, "n 1"]]:
-    x, y = data
-    return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)[:, None]
 
 
 def _mean_loss(model, pairs, key=None):
@@ -230,7 +225,7 @@ def _answers(model, pairs):
 
 
 def _minimum(config: DigitsWays, train, start, depth: int) -> ResNet:
-    """The minimum at a depth, from that at the first; in float32."""
+    """The minimum at a depth, from that at the first; in the precision of the run."""
     with jax.enable_x64(True):
         weight, bias, readout, offset = (jnp.asarray(start[n]) for n in DIMENSIONS)
         begun = Parameters(OneLayer(weight, bias), Affine(readout[None], offset[None]))
@@ -243,7 +238,7 @@ def _minimum(config: DigitsWays, train, start, depth: int) -> ResNet:
             max_iterations=config.iterations,
         )
         parameters = jax.tree.map(np.asarray, found.parameters)
-    return jax.tree.map(lambda z: jnp.asarray(z, jnp.float32), parameters).network
+    return jax.tree.map(lambda z: jnp.asarray(z, float), parameters).network
 
 
 def _descended(config: DigitsWays, point: Point, train, key: PRNGKeyArray):
@@ -258,7 +253,7 @@ def _descended(config: DigitsWays, point: Point, train, key: PRNGKeyArray):
     if way == "random":
         return models, models
     steps = config.flow_steps if way == "flow" else config.adam_steps
-    pairs = _pairs(train)
+    pairs = setting.in_precision(*train)
     run = training.train(
         models,
         jax.tree.map(lambda a: jnp.broadcast_to(a, (many, *a.shape)), pairs),

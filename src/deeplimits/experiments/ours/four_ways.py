@@ -49,9 +49,9 @@ class FourWays:
                 raise ValueError(
                     f"{name} must be a multiple of 10, at most {MOST}: got {steps}."
                 )
-        if min(self.depths) < 4 or any(max(self.depths) % L for L in self.depths):
+        if min(self.depths) < 8 or any(max(self.depths) % L for L in self.depths):
             raise ValueError(
-                f"depths must be 4 or more and divide the deepest: got {self.depths}."
+                f"depths must be 8 or more and divide the deepest: got {self.depths}."
             )
         require_room(200 * self.seeds * ENTRIES * max(self.depths))
 
@@ -124,7 +124,7 @@ def _measured(rows: np.ndarray) -> dict:
         "total": ((*grid, "entry"), rows.sum(2)),
         "noise": (grid, np.sqrt(0.5 * np.sum(gaps**2, -1))),
         "largest": (grid, gaps.max(-1)),
-        "regularity": ((*grid, "bound"), read.astype("float32")),
+        "regularity": ((*grid, "bound"), read.astype(rows.dtype)),
     }
 
 

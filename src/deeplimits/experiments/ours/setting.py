@@ -16,9 +16,13 @@ ENTRIES = WIDTH * (WIDTH + 1)  # of one layer: K row by row, then b
 
 
 def data() -> tuple[Float[Array, "n 2"], Float[Array, "n 1"]]:
-    """Two rings of ten points, and their labels, in float32."""
-    x, y = datasets.rings()
-    return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)[:, None]
+    """Two rings of ten points, and their labels, in the precision of the run."""
+    return in_precision(*datasets.rings())
+
+
+def in_precision(inputs: Any, labels: Any) -> tuple[Array, Array]:
+    """Data in the precision of the run, and a column of labels."""
+    return jnp.asarray(inputs, float), jnp.asarray(labels, float)[:, None]
 
 
 def loss(model: Any, pairs: tuple[Array, Array], key: PRNGKeyArray | None = None):
