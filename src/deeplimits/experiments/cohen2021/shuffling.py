@@ -38,7 +38,7 @@ def shuffled_views(
 
     def swap(rows, step):
         i, draw = step
-        j = jnp.floor(draw * (i + 1)).astype(int)
+        j = jnp.floor(draw * (i + 1).astype(draw.dtype)).astype(int)
         return rows.at[i].set(rows[j]), None
 
     def shuffle(rows, key):
