@@ -343,15 +343,20 @@ def test_filters_of_leaves_and_of_the_model_train_the_same(leafwise):
             assert not np.allclose(old, new)
 
 
-@pytest.mark.parametrize(
-    ("depth", "rate", "end"), [(4, 1e200, "nan"), (1, 1e160, "inf")]
-)
-def test_a_loss_that_the_last_update_blows_up_is_noticed(depth, rate, end):
-    network, data = problem(depth, outer=1.0, key=jr.key(18))
-    run = training.train(network, data, losses.mean_square, optax.sgd(rate), 1)
+@pytest.mark.parametrize("end", [np.nan, np.inf])
+def test_a_loss_that_the_last_update_blows_up_is_noticed(end):
+    """Whether infinities cancel to NaN depends on the order of sums, and that on the
+    number of processors: here it is said."""
+
+    def loss(model, data, key):
+        value = losses.mean_square(model, data)
+        return jnp.where(jnp.isfinite(value), value, end)
+
+    network, data = problem(1, outer=1.0, key=jr.key(18))
+    run = training.train(network, data, loss, optax.sgd(1e160), 1)
     assert np.isfinite(run.losses).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.model))
-    assert str(float(losses.mean_square(run.model, data))) == end
+    np.testing.assert_equal(float(loss(run.model, data, None)), end)
     with pytest.raises(ValueError, match="after 1 of 1 steps"):
         run.finished()
 
