@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -181,3 +182,33 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(where, tmp_path, monkeypa
     with pytest.raises(OSError, match=r"No space left on device: '.*x\.nc'"):
         results.write(xr.Dataset({"x": 1.0}), tmp_path / "x.nc")
     assert list(tmp_path.iterdir()) == []
+
+
+ON_A_FULL_DISK = """
+import gc, sys
+from pathlib import Path
+
+import xarray as xr
+from deeplimits import results
+
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+Path.write_bytes = full
+kept = []
+try:
+    results.write(xr.Dataset({"x": ("n", [1.0])}), sys.argv[1])
+except OSError as error:
+    kept += [error, kept]  # as an error that a frame of its own traceback holds
+del kept
+gc.collect()
+"""
+
+
+def test_nothing_is_left_for_the_garbage_collector_to_complain_of(tmp_path):
+    """Python 3.13 prints what it cannot close; before, its development mode does."""
+    command = [sys.executable, "-X", "dev", "-W", "ignore", "-c", ON_A_FULL_DISK]
+    run = subprocess.run(
+        [*command, str(tmp_path / "x.nc")], check=True, capture_output=True, text=True
+    )
+    assert run.stderr == ""

@@ -110,9 +110,11 @@ def write(
     _require_declared(path, (v.nbytes for v in dataset.variables.values()))
     stamped = dataset.assign_attrs(checksum=checksum(dataset))
     packing = {name: {"zlib": True} for name in stamped.data_vars if stamped[name].ndim}
-    # made in memory: where a disk is full, HDF5 ends the process as it closes a file
+    # made in memory: where a disk is full, HDF5 ends the process as it closes a file;
+    # released at once: a view left in the traceback of an error is one that the garbage
+    # collector of Python 3.13 complains of
     content = stamped.to_netcdf(engine="h5netcdf", encoding=packing)
-    with atomic(path, folder) as temporary:
+    with content, atomic(path, folder) as temporary:
         temporary.write_bytes(content)
 
 
