@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -294,7 +295,8 @@ def test_a_cluster_loses_a_worker_and_then_its_scheduler(
             bad.run(bad.preset("book"), key=jr.key(5), executor=executor)
 
     (tmp_path / "second").mkdir()
-    second = toy.sums(tmp_path / "second", pieces=6, waits=3)
+    # many: Dask complains of each that is lost
+    second = toy.sums(tmp_path / "second", pieces=300, waits=3)
     monkeypatch.setitem(registry._REGISTERED, "toy/sums", second)
     monkeypatch.chdir(tmp_path)
     thread = threading.Thread(
@@ -308,12 +310,12 @@ def test_a_cluster_loses_a_worker_and_then_its_scheduler(
     monkeypatch.setattr(executors, "ANSWER", 2)
     assert cli.main(["run", "toy/sums", "--scheduler", address]) == 2
     thread.join()
-    line = capfd.readouterr().err.rsplit("\r", 1)[-1].strip().splitlines()[-1]
+    [line] = capfd.readouterr().err.rsplit("\r", 1)[-1].strip().splitlines()
     assert line.startswith(f"deeplimits: the scheduler {address} is lost")
     before = computed(tmp_path / "second")
     there = len(kept(*(tmp_path / "runs" / ".unfinished").iterdir()))
     assert cli.main(["run", "toy/sums"]) == 0
-    assert sum((computed(tmp_path / "second") - before).values()) == 6 - there
+    assert sum((computed(tmp_path / "second") - before).values()) == 300 - there
 
 
 def test_where_no_scheduler_answers(monkeypatch, capsys, tmp_path):
@@ -324,6 +326,33 @@ def test_where_no_scheduler_answers(monkeypatch, capsys, tmp_path):
     line = capsys.readouterr().err
     assert "no scheduler answers at tcp://127.0.0.1:1" in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_what_accepts_and_is_no_scheduler(said, monkeypatch):
+    """One that says nothing, and one that says something else."""
+    monkeypatch.setattr(executors, "ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port, held = server.getsockname()[1], []
+
+        def answer():
+            with contextlib.suppress(OSError):  # the server has ended
+                while True:
+                    held.append(server.accept()[0])
+                    held[-1].sendall(said)
+
+        threading.Thread(target=answer, daemon=True).start()
+        begun = time.monotonic()
+        with pytest.raises(ConnectionError, match=r"^no scheduler answers at .*: \w"):
+            with executors.cluster(f"tcp://127.0.0.1:{port}"):
+                pass
+        assert time.monotonic() - begun < 20
+
+
+def test_a_cluster_behind_tls_needs_certificates():
+    with pytest.raises(ConnectionError, match=r"no scheduler answers at tls://.*TLS"):
+        with executors.cluster("tls://127.0.0.1:1"):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -80,10 +80,14 @@ def cluster(address: str) -> Iterator[Executor]:
 
     Raises `ValueError` for what is no such address and where Dask is not installed, and
     `ConnectionError` where no scheduler answers, where it is lost, and where a piece
-    ended several workers.
+    ended several workers. Nothing is logged meanwhile: with its scheduler Dask loses
+    every piece by itself, and says so of each.
     """
     client, closed = _connected(address), threading.Event()
     from distributed import KilledWorker
+
+    silenced = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
 
     lost = f"the scheduler {address} is lost"
     executor = _Watched(client.get_executor(pure=False))
@@ -105,6 +109,7 @@ def cluster(address: str) -> Iterator[Executor]:
     finally:
         closed.set()
         client.close(timeout=2)
+        logging.disable(silenced)
 
 
 def _answers(address: str) -> bool:
@@ -153,8 +158,22 @@ def _connected(address: str) -> Any:
             f"{address} is no address of a scheduler, as tcp://host:8786: {error}."
         ) from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    try:
-        return Client(address, timeout=ANSWER, set_as_default=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConnectionError(f"no scheduler answers at {address}: {reason}") from error
+    found: list[Any] = []
+
+    def connect() -> None:
+        try:
+            found.append(Client(address, timeout=ANSWER, set_as_default=False))
+        except Exception as error:
+            found.append(error)
+
+    # in a thread: where somebody accepts and is silent, Dask waits for ever
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(3 * ANSWER)
+    if found and isinstance(found[0], Client):
+        return found[0]
+    error = found[0] if found else TimeoutError(f"nothing within {3 * ANSWER:g} s")
+    if isinstance(error, MemoryError):  # of a length that was none
+        error = ValueError("what answers is no scheduler")
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    raise ConnectionError(f"no scheduler answers at {address}: {reason}") from error
