@@ -23,6 +23,7 @@ from deeplimits import checks, cli, sources
 from deeplimits.experiments import executors, registry, sending
 
 TESTS = Path(__file__).parent
+MANY = 300  # pieces under way
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": os.pathsep.join([str(TESTS), str(sources.ROOT)]),
     "JAX_PLATFORMS": "",  # the run says which
@@ -270,9 +271,7 @@ def cluster(tmp_path_factory):
         yield address, scheduler
 
 
-def test_a_cluster_loses_a_worker_and_then_its_scheduler(
-    cluster, log, whole, tmp_path, monkeypatch, capfd
-):
+def test_a_cluster_loses_a_worker_and_then_its_scheduler(cluster, log, whole, tmp_path):
     """Bitwise the same numbers, nothing that was kept computed twice; and without a
     scheduler one line, and a later run that goes on."""
     address, scheduler = cluster
@@ -295,27 +294,26 @@ def test_a_cluster_loses_a_worker_and_then_its_scheduler(
             bad.run(bad.preset("book"), key=jr.key(5), executor=executor)
 
     (tmp_path / "second").mkdir()
-    # many: Dask complains of each that is lost
-    second = toy.sums(tmp_path / "second", pieces=300, waits=3)
-    monkeypatch.setitem(registry._REGISTERED, "toy/sums", second)
-    monkeypatch.chdir(tmp_path)
-    thread = threading.Thread(
-        target=lambda: (
-            until((tmp_path / "second" / "victim").is_file),
-            scheduler.kill(),
-        )
-    )
-    thread.start()
-    capfd.readouterr()
-    monkeypatch.setattr(executors, "ANSWER", 2)
-    assert cli.main(["run", "toy/sums", "--scheduler", address]) == 2
-    thread.join()
-    [line] = capfd.readouterr().err.rsplit("\r", 1)[-1].strip().splitlines()
+    # many: Dask complains of each that is lost, as the process ends
+    fields = f"{str(tmp_path / 'second')!r}, pieces={MANY}, waits=3"
+    code = f"""import sys, toy
+from deeplimits import cli
+from deeplimits.experiments import executors, registry
+executors.ANSWER = 2
+registry._REGISTERED["toy/sums"] = toy.sums({fields})
+sys.exit(cli.main(["run", "toy/sums", *sys.argv[1:]]))"""
+    alone = [sys.executable, "-c", code]
+    there = {"env": ENVIRONMENT, "cwd": tmp_path, "stderr": subprocess.PIPE}
+    run = subprocess.Popen([*alone, "--scheduler", address], **there)
+    until((tmp_path / "second" / "victim").is_file, run)
+    scheduler.kill()
+    line = run.communicate()[1].decode().rsplit("\r", 1)[-1]
+    assert (run.returncode, line.count("\n")) == (2, 1), line
     assert line.startswith(f"deeplimits: the scheduler {address} is lost")
     before = computed(tmp_path / "second")
-    there = len(kept(*(tmp_path / "runs" / ".unfinished").iterdir()))
-    assert cli.main(["run", "toy/sums"]) == 0
-    assert sum((computed(tmp_path / "second") - before).values()) == 300 - there
+    pieces = len(kept(*(tmp_path / "runs" / ".unfinished").iterdir()))
+    subprocess.run(alone, check=True, **there)
+    assert sum((computed(tmp_path / "second") - before).values()) == MANY - pieces
 
 
 def test_where_no_scheduler_answers(monkeypatch, capsys, tmp_path):
