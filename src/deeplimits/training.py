@@ -60,11 +60,11 @@ def split_trainable(
         # what says true or false of the whole model judges single leaves
         trainable = trainable if isinstance(chosen, bool) else chosen
     params, fixed = eqx.partition(model, trainable)
-    require_trainable(params)
+    _require_trainable(params)
     return params, fixed
 
 
-def require_trainable(params: PyTree) -> None:
+def _require_trainable(params: PyTree) -> None:
     """Raise `ValueError` where nothing is trained, and for weights that are no floats:
     along what JAX calls their gradient complex ones climb."""
     if not (leaves := jax.tree.leaves(params)):
