@@ -179,15 +179,6 @@ def test_neural_sde_by_scan_and_by_diffrax_agree():
     np.testing.assert_allclose(sde(x, noise), sde.network(noise)(x), rtol=1e-10)
 
 
-def test_noise_in_half_precision_gives_the_numbers_of_floats():
-    """The path on its grid of 600 places: bfloat16 tells 256 of them apart."""
-    noise, x = jr.normal(jr.key(4), (600, 2, 2), jnp.bfloat16), jnp.ones(2, jnp.float32)
-    sde = continuous.NeuralSDE("tanh")
-    found, expected = sde(x, noise), sde(x, noise.astype(jnp.float32))
-    np.testing.assert_array_equal(found, expected)
-    assert found.dtype == expected.dtype
-
-
 def test_linear_neural_sde_is_the_exponential_martingale():
     """On the line with sigma = id: H(1) = x exp(B_1 - 1/2)."""
     noise = jr.normal(jr.key(21), (4096, 1, 1))

@@ -112,8 +112,6 @@ def test_the_verdict_knows_no_size_where_squares_overflow(scale):
         assert found.norms[name] == pytest.approx(scale * norm), name
     many = [{"w": 1e307 * noise(n).astype(float)} for n in (64, 128, 256)]
     assert diagnosis.overall(diagnosis.diagnose(many)) == ROUGH
-    with pytest.raises(ValueError, match="w is too large: its mean square"):
-        diagnosis.diagnose([{"w": np.full((64, 5, 5), 1.7e308)}])
 
 
 def test_brownian_weights_have_the_variogram_of_a_random_walk():

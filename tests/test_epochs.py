@@ -157,13 +157,3 @@ def test_errors(make, message, as_in_use):
 def fitted(rule, factor=1.0):
     model, (x, y), batches = problem()
     return fit(model, (x, factor * y), batches, mean_square_entry, optax.sgd(0.1), rule)
-
-
-@pytest.mark.parametrize("model", [jnp.array([2j]), jnp.array([2])])
-def test_only_floats_are_trained(model):
-    def loss(z, part, key):
-        return jnp.sum(jnp.abs(z) ** 2)
-
-    batches = orders(2, 1, 5, key=jr.key(8))
-    with pytest.raises(ValueError, match=r"must be floats|nothing is trained"):
-        fit(model, jnp.ones(2), batches, loss, optax.sgd(0.1), Stopping(epochs=5))

@@ -155,12 +155,3 @@ def test_every_kind_is_explained_where_verdicts_are():
 def test_errors(call, message, as_in_use):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_what_is_unmeasured_stays_so_in_every_operation():
-    nothing = Interval(math.nan, -math.inf, math.inf, Kind.LAYERS)
-    for found in (0 * nothing, nothing - nothing, nothing + 1, nothing * nothing):
-        assert math.isnan(found.value)
-        assert (found.low, found.high) == (-math.inf, math.inf)
-    half = Interval(1.0, 0.0, math.inf, Kind.LAYERS)
-    assert (0 * half).numbers == (0, 0, 0)

@@ -817,8 +817,3 @@ def test_a_name_in_a_report_is_a_pattern():
         assert list(diagnosis.of(arrays, pattern=name)) == [name]
     assert stages.chosen(["a.b", "a.c"], "a.b") == ["a.b"]
     assert assembly.listed(["x" * 80, "b", "c", "d", "e"]).endswith("b, c and 2 more")
-
-
-def test_digits_of_all_kinds_number_names():
-    for names in (["w₁", "w₂"], ["w①", "w②"], ["w\u0661", "w\u0662"]):
-        assert stages.numbered([*names, "other"]) == names

@@ -217,17 +217,3 @@ def test_whole_weights_have_the_norms_of_floats(as_in_use):
 def test_errors(call, message, as_in_use):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-def test_the_trend_of_thousands_of_equal_layers_is_the_layer(dtype):
-    """Sums along depth need more digits than half precision has."""
-    trend, noise = statistics.trend_and_noise(jnp.ones((4000, 1), dtype))
-    np.testing.assert_allclose(np.asarray(trend, float), 1, rtol=1e-5)
-    np.testing.assert_allclose(np.asarray(noise, float), 0, atol=1e-5)
-
-
-def test_a_mask_is_not_dropped():
-    masked = np.ma.masked_array([1.0, 2.0, 1e9], [False, False, True])
-    with pytest.raises(ValueError, match="samples must not be masked"):
-        statistics.mean_interval(masked)

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         if (line := one_line(error)) is None:
             raise
         line = line if isinstance(error, ValueError) else line + hint
-        return _say(deeplimits.files.printable(_spelt(line), MOST - len(_NAME)), 2)
+        return _say(deeplimits.files.printable(line, MOST - len(_NAME)), 2)
 
 
 def _print_anywhere() -> None:
@@ -71,12 +71,6 @@ def _print_anywhere() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="spelt")
-
-
-def _spelt(text: str) -> str:
-    """As the error stream prints it: what is spelt out is longer."""
-    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    return text.encode(encoding, "spelt").decode(encoding)
 
 
 def one_line(error: Exception) -> str | None:
@@ -175,10 +169,6 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message} (`{self.prog} --help` says more).")
 
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Without dropping the error of what cannot be written, as argparse does."""
-        print(message, end="", file=file, flush=True)
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
@@ -244,8 +234,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    if not deeplimits.ledger.rows():  # what cannot be read is an error, and no report
-        raise ValueError("claims.yml holds no claim.")
+    deeplimits.ledger.rows()  # what cannot be read is an error, and no report
     text, sound = deeplimits.ledger.report()
     print(text)
     return 0 if sound else 1

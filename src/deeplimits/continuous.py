@@ -353,8 +353,6 @@ def _brownian_path(
 ) -> tuple[Float[Array, " points"], Float[Array, "points rows columns"]]:
     """A grid on $[0, 1]$ and the path on it, from its increments' normal numbers."""
     depth = noise.shape[0]
-    if jnp.finfo(noise.dtype).bits < 32:  # too few digits for the places of a grid
-        noise = noise.astype(jnp.float32)
     times = jnp.arange(depth + 1, dtype=noise.dtype) / depth
     return times, jnp.cumsum(jnp.pad(noise, ((1, 0), (0, 0), (0, 0))), 0) / depth**0.5
 

@@ -21,7 +21,6 @@ from .checks import (
     require_within,
 )
 from .losses import Loss, examples_in
-from .training import split_trainable
 
 Orders = Int[Array, "epochs batches size"]
 
@@ -118,7 +117,7 @@ def fit(
     batches = _checked(batches, data, rule)
     require_finite("model", model)
     require_finite("data", data)
-    params, fixed = split_trainable(model, eqx.is_inexact_array)
+    params, fixed = eqx.partition(model, eqx.is_inexact_array)
 
     def update(carry, chosen):
         params, state = carry

@@ -35,8 +35,8 @@ def printable(text: str, most: int | None = None) -> str:
     line = "".join(c if isinstance(c, str) else c.decode() for c in marked)
     if most is None or len(line) <= most:
         return line
-    head = 2 * (most - 5) // 3
-    return f"{line[:head]} ... {line[len(line) - (most - 5 - head) :]}"
+    head = 2 * (most - 3) // 3
+    return f"{line[:head]} … {line[len(line) - (most - 3 - head) :]}"
 
 
 @contextlib.contextmanager

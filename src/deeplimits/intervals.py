@@ -139,11 +139,7 @@ class Interval:
         # each operation is monotone in each number: the extremes are at the corners
         x, y = (self.low, self.high), (other.low, other.high)
         corners = [operation(p, q) for p in x for q in y]
-        # zero times an infinite end is zero, which other corners may be as well
-        corners = [c for c in corners if not math.isnan(c)] or [0.0]
         value = operation(self.value, other.value)
-        if math.isnan(value):  # nothing is known, as in each of them
-            corners = [-math.inf, math.inf]
         return Interval(value, min(corners), max(corners), self.kind, halves)
 
     def __format__(self, spec: str) -> str:

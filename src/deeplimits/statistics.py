@@ -220,8 +220,6 @@ def trend_and_noise(
     """
     require_within("(0, 1]", window=window)
     rows = jnp.asarray(_flat(weights))
-    if jnp.finfo(rows.dtype).bits < 32:  # too few digits for sums over the depth
-        rows = rows.astype(jnp.float32)
     depth = rows.shape[0]
     k = np.arange(depth)
     reach = np.minimum(max(1, int(window * depth / 2)), np.minimum(k, depth - 1 - k))
