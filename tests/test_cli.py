@@ -1,6 +1,7 @@
 """The command line, on an experiment of two lines."""
 
 import dataclasses
+import io
 import os
 import signal
 import subprocess
@@ -90,8 +91,12 @@ def test_seed_and_seeds(capsys):
         (["toy/normal", "--set", "rate=fast"], "rate=fast is no float"),
         (["toy/normal", "--set", "depths=2,x"], "depths=2,x is no tuple"),
         (["toy/normal", "--set", "depths=2.5"], "every entry must be int"),
+        (["toy/normal", "--set", "depths={[]:1}"], "is no tuple"),
+        (["toy/normal", "--set", f"rate={'-' * 5000}1"], "is no float"),
+        (["toy/normal", "--output=.unfinished"], "is where pieces are kept"),
         (["toy/normal", "--set", "seeds=True"], "seeds=True is no int"),
         (["toy/normal", "--seeds", "0"], "seeds must be positive, and finite: got 0"),
+        (["toy/normal", "--set", "depths=2,2"], "depth names a value twice: [2, 2]"),
         (["toy/normal", "--set", "depths=()"], "depths needs at least one entry"),
         (["toy/normal", "--seed", "-1"], "--seed must lie between 0 and 4294967295"),
         (["toy/normal", f"--seed={2**32}"], "--seed must lie between 0 and 4294967295"),
@@ -213,6 +218,15 @@ def test_edited_code_is_another_computation_and_a_commit_is_not(monkeypatch, cap
     assert edited != first
 
 
+def test_a_number_that_the_precision_does_not_have_is_refused(capsys):
+    arguments = ["run", "toy/normal", "--set", "rate=1e300"]
+    with jax.enable_x64(False):
+        assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error == "deeplimits: rate is beyond float32: got 1e+300.\n"
+    assert cli.main([*arguments, "--double"]) == 0
+
+
 def test_a_run_that_diverges_says_so(capsys):
     arguments = ["run", "marion2024/long-time", "--profile=smoke", "--set=rate=1e9"]
     assert cli.main(arguments) == 2
@@ -306,6 +320,25 @@ def test_a_long_message_keeps_its_ends(said):
     assert line.endswith("0, must be positive\n")
 
 
+def test_a_message_is_cut_as_it_is_printed(monkeypatch):
+    """A letter that the terminal lacks takes more room, spelt out."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert cli.main(["run", "Γ" * 200]) == 2
+    line = stream.buffer.getvalue().decode()
+    assert line.startswith("deeplimits: unknown experiment 'GammaGamma")
+    assert "?" not in line
+    assert len(line) == cli.MOST + 1
+
+
+def test_a_ledger_without_a_claim_is_no_sound_one(tmp_path, monkeypatch, capsys):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "claims.yml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["claims"]) == 2
+    assert capsys.readouterr().err == "deeplimits: claims.yml holds no claim.\n"
+
+
 def test_a_message_takes_the_place_of_the_bar(said):
     def command(options):
         bar = tqdm(total=3, desc="trained")
@@ -378,9 +411,12 @@ def test_output_that_nobody_takes():
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     ended = 'sys.exit(cli.main(["list"]))'
-    with open("/dev/full", "w") as full:
-        run = in_a_process(ended, stdout=full, stderr=subprocess.PIPE)
-    assert (run.returncode, run.stderr.count("\n")) == (2, 1)
+    asks = ["list"], ["--help"], ["--version"], ["diagnose", "--help"]
+    for asked in asks:
+        with open("/dev/full", "w") as full:
+            code = f"sys.exit(cli.main({asked}))"
+            run = in_a_process(code, stdout=full, stderr=subprocess.PIPE)
+        assert (run.returncode, run.stderr.count("\n")) == (2, 1)
     read, write = os.pipe()
     os.close(read)
     run = in_a_process(ended, stdout=write, stderr=subprocess.PIPE)
@@ -464,3 +500,16 @@ def test_tuples_of_names_need_no_quotes(text):
     config = experiments.find("marion2024/initialisation").preset("smoke")
     found = experiments.override(config, {"initialisations": text})
     assert found.initialisations == ("tied", "smooth")
+
+
+@pytest.mark.parametrize("stream", ["None", "open('/dev/full', 'w')"])
+def test_a_bar_that_nobody_takes_ends_no_run(stream, tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    asked = ["run", "marion2025/histogram", "--profile=smoke", "--output=x.nc"]
+    code = f"sys.stderr = {stream}\nsys.exit(cli.main({asked}))"
+    run = in_a_process(code, cwd=tmp_path)
+    assert run.returncode == 0
+    assert results.load(tmp_path / "x.nc").attrs["seed"] == "2024"
+    code = f"sys.stderr = {stream}\nsys.exit(cli.main(['run', 'x']))"
+    assert in_a_process(code, cwd=tmp_path).returncode == 2

@@ -613,3 +613,8 @@ def test_solvers_refuse_what_makes_no_sense(as_in_use):
         control.riccati(A, B, **QUADRATIC | {"control": -np.eye(2)})
     with pytest.raises(ValueError, match="A must be square"):
         control.gramian(B[:, :1], B)
+
+
+def test_gain_of_whole_numbers_does_not_wrap_around(as_in_use):
+    found = control.gain(jnp.array([2], jnp.uint8), jnp.array(200, jnp.uint8))
+    assert float(found[0]) == 1

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +113,8 @@ def test_the_verdict_knows_no_size_where_squares_overflow(scale):
         assert found.norms[name] == pytest.approx(scale * norm), name
     many = [{"w": 1e307 * noise(n).astype(float)} for n in (64, 128, 256)]
     assert diagnosis.overall(diagnosis.diagnose(many)) == ROUGH
+    with pytest.raises(ValueError, match="w is too large: its mean square"):
+        diagnosis.diagnose([{"w": np.full((64, 5, 5), 1.7e308)}])
 
 
 def test_brownian_weights_have_the_variogram_of_a_random_walk():
@@ -704,3 +707,21 @@ def test_long_names_are_not_cut():
 def test_what_is_infinite_is_null():
     found = diagnosis.diagnose([{"w": np.eye(20)[:, :1]}])
     assert json.loads(diagnosis.to_json(found))["verdict"] == ABSTAIN
+
+
+def test_a_name_cannot_pass_for_a_line_of_the_report():
+    names = "The network: smooth: ODE", "  => smooth"
+    found = diagnosis.diagnose([dict.fromkeys(names, noise(96))])
+    lines = diagnosis.table(found).splitlines()
+    assert sum(line.startswith("The network: ") for line in lines) == 1
+    assert [line[:1] for line in lines if "96" in line][:2] == ["'", "'"]
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    """Neither as formulas nor with a word on letters that the font lacks."""
+    networks = [{"$\\frac$ \u4e2d": noise(64)}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        diagnosis.save_figure(networks, tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"x\.pgf must end in one of"):
+        diagnosis.save_figure(networks, tmp_path / "x.pgf")

@@ -157,3 +157,23 @@ def test_errors(make, message, as_in_use):
 def fitted(rule, factor=1.0):
     model, (x, y), batches = problem()
     return fit(model, (x, factor * y), batches, mean_square_entry, optax.sgd(0.1), rule)
+
+
+@pytest.mark.parametrize("model", [jnp.array([2j]), jnp.array([2])])
+def test_only_floats_are_trained(model):
+    def loss(z, part, key):
+        return jnp.sum(jnp.abs(z) ** 2)
+
+    batches = orders(2, 1, 5, key=jr.key(8))
+    with pytest.raises(ValueError, match=r"must be floats|nothing is trained"):
+        fit(model, jnp.ones(2), batches, loss, optax.sgd(0.1), Stopping(epochs=5))
+
+
+def test_data_of_numpy_are_fitted(as_in_use):
+    model, data, batches = problem()
+    rule = Stopping(epochs=3)
+    options = batches, mean_square_entry, optax.sgd(0.1), rule
+    found = fit(model, jax.tree.map(np.asarray, data), *options)
+    np.testing.assert_array_equal(found.losses, fit(model, data, *options).losses)
+    with pytest.raises(ValueError, match=r"rule must be a Stopping: got \{\}"):
+        fit(model, data, batches, mean_square_entry, optax.sgd(0.1), {})

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 import jax.random as jr
+import numpy as np
 import pytest
 import toy
 import xarray as xr
@@ -175,6 +176,20 @@ def test_a_worker_with_other_code_is_refused(changes, message):
         # not even read: names in it may mean something else there
         sending.unpack(toys_piece(**changes, payload=b"nothing"))
     assert "\n" not in str(error.value)
+
+
+def drawn():
+    return {"bits": ("place", jr.bits(jr.key(0), (4,)))}
+
+
+@pytest.mark.parametrize("partitionable", [True, False])
+def test_a_piece_draws_where_it_is_computed_as_it_would_here(partitionable):
+    with jax.threefry_partitionable(partitionable):
+        sent, here = sending.pack("deeplimits.checks", drawn), drawn()["bits"][1]
+    np.testing.assert_array_equal(sending.unpack(sent)["bits"], here)
+    with jax.threefry_partitionable(not partitionable):
+        assert (drawn()["bits"][1] != here).any()
+        np.testing.assert_array_equal(sending.unpack(sent)["bits"], here)
 
 
 def test_a_worker_whose_files_were_edited_since_is_refused(monkeypatch):

@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -534,3 +535,65 @@ def test_every_experiment_runs_at_its_smallest(name, compiled, promoting):
     for variable, values in first.data_vars.items():
         assert variable in ENDS or np.isfinite(values).all(), variable
     assert count <= COMPILATIONS[name]
+
+
+# ------------------------------------------------- what makes a computation this one
+
+
+def test_code_outside_the_library_is_part_of_the_identity(tmp_path, monkeypatch):
+    """Edited, it is another computation; written nowhere, it is refused."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def hashed(text):
+        (tmp_path / "mine.py").write_text(text)
+        sources.code_hash.cache_clear()
+        sources.running_hash.cache_clear()
+        return sources.running_hash("mine")
+
+    texts = "x = 1", "x = 2", "from deeplimits import losses\nx = 2"
+    assert len({hashed(text) for text in texts}) == 3
+    assert hashed("x = 1") == hashed("x = 1  # a comment")
+    monkeypatch.setitem(sys.modules, "typed", types.ModuleType("typed"))
+    with pytest.raises(ValueError, match="typed is in no file"):
+        sources.running_hash("typed")
+    sources.code_hash.cache_clear()
+    sources.running_hash.cache_clear()
+
+
+def test_bits_that_are_drawn_otherwise_are_of_another_computation(tmp_path):
+    TOY.run(Toy(), key=jr.key(0), scratch=tmp_path)
+    with jax.threefry_partitionable(not jax.config.jax_threefry_partitionable):
+        with pytest.raises(ValueError, match="its key differs"):
+            TOY.run(Toy(), key=jr.key(0), scratch=tmp_path)
+
+
+@pytest.mark.parametrize("key", [0, None, "0", jr.split(jr.key(0), 2)])
+def test_an_experiment_has_one_key(key, as_in_use):
+    with pytest.raises(ValueError, match="key must be one"):
+        TOY.run(Toy(), key=key)
+
+
+def test_two_grids_of_one_name_are_refused(tmp_path):
+    def twice(config, run):
+        first = run.each("a b", {}, ones)
+        return first + run.each("a_b", {}, draws)
+
+    both = dataclasses.replace(TOY, compute=twice)
+    for scratch in (None, tmp_path):
+        with pytest.raises(ValueError, match=r"two grids .* have the name 'a_b'"):
+            both.run(Toy(), key=jr.key(0), scratch=scratch)
+
+
+def test_numbers_of_numpy_and_lists_are_configurations():
+    plain = TOY.identity(Toy(depths=(2,), rate=0.5), jr.key(0))
+    assert TOY.identity(Toy((np.int64(2),), np.float64(0.5)), jr.key(0)) == plain
+    assert TOY.identity(Toy([2], 0.5), jr.key(0)) == plain
+    with pytest.raises(ValueError, match=r"depths must be positive, .* got \[0\]"):
+        Toy([0])
+
+
+def test_a_piece_with_an_odd_identity_is_refused(tmp_path):
+    for odd in ("{", "1", "[1]"):
+        found = xr.Dataset({"x": 1.0}, attrs={"identity": odd})
+        with pytest.raises(ValueError, match="does not say soundly"):
+            results.require_same({"experiment": "toy"}, found, tmp_path / "x.nc")

@@ -104,6 +104,7 @@ def lay_out(root, claims=(CLAIM, CLAIM | WIDE), moved=MOVED, **options):
         shutil.copytree(ROOT / "book" / name, book / name)
     for name in ("references.bib", "notation.yml"):
         shutil.copy(ROOT / "book" / name, book / name)
+    shutil.copy(ROOT / "pyproject.toml", root / "pyproject.toml")
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     config["sphinx"]["config"]["chapter_numbers"] = {}  # they name the real chapters
     (root / "_config.yml").write_text(yaml.safe_dump(config))

@@ -190,6 +190,7 @@ def test_interpolations_between_nodes():
         (lambda: init.PiecewiseConstant(jnp.ones((0, 1))), "at least 1"),
         (lambda: init.SmoothPath((2,), 0.0, key=jr.key(0)), "got 0.0"),
         (lambda: init.LacunaryPath(jnp.ones(2), 1.5), "gamma .* got 1.5"),
+        (lambda: init.LacunaryPath(jnp.ones(2), 0.5, 130), "at most 100: got 130"),
         (lambda: init.along_path(lambda s: s, -1), "depth .* got -1"),
         (
             lambda: init.fractional_noise(4, (2,), hurst=1.0, key=jr.key(0)),
@@ -209,3 +210,26 @@ def test_interpolations_between_nodes():
 def test_errors(make, message, as_in_use):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_bytes_are_interpolated_as_the_numbers_they_are(as_in_use):
+    path = init.PiecewiseLinear(jnp.array([200, 10, 250], jnp.uint8))
+    assert float(path(1 / 6)) == pytest.approx(105)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_depth_time_has_more_digits_than_half_precision(dtype, as_in_use):
+    """At 600 layers an eighth of a layer is less than the grid of bfloat16 near 1."""
+    steps = init.PiecewiseLinear(jnp.arange(600.0))
+    smooth = init.SmoothPath((2,), 0.3, key=jr.key(7))
+    for path in (steps, smooth, init.LacunaryPath(jnp.ones(2), 0.5)):
+        s = jnp.asarray(0.7031, dtype)
+        with jax.numpy_dtype_promotion("standard"):
+            found = path(s)
+        assert jnp.finfo(found.dtype).bits >= 32
+        np.testing.assert_allclose(found, path(float(s)), rtol=1e-4, atol=1e-3)
+
+
+def test_slack_is_less_than_a_layer():
+    path = init.PiecewiseConstant(jnp.arange(10_000_000.0))
+    assert abs(float(path(jnp.float32(0.5))) - 5_000_000) <= 1

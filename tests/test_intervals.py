@@ -67,7 +67,7 @@ def test_a_number_is_exact_and_goes_through_the_halves():
 def test_the_ratio_of_an_interval_to_itself_is_not_one():
     """Nothing is assumed of how two intervals depend on one another."""
     assert (OTHERS[0] / OTHERS[0]).numbers == (1.0, 0.25, 4.0)
-    assert (SLOPE / OTHERS[0]).halves is None  # the divisor has none
+    assert (OTHERS[0] / OTHERS[0]).halves is None
     assert (2 * SHORT - 1).halves == (SLOPE + SHORT).halves == ()
     with pytest.raises(ValueError, match="the divisor holds zero"):
         SLOPE / SLOPE  # in its upper half
@@ -121,7 +121,7 @@ def test_the_hull_holds_all_and_no_more():
     wide = hull([SLOPE, SLOPE + 2], Kind.RANGE_CASES)
     assert wide.numbers == (0.0, -1.5, 1.75)
     assert [half.numbers for half in wide.halves] == [(-0.5, -2, 1), (0.5, -0.75, 2.25)]
-    assert hull([SLOPE, 1.0], Kind.RANGE_CASES).halves is None
+    assert hull([0.1] * 3, Kind.ONE).numbers == (0.1, 0.1, 0.1)
     assert hull([SLOPE, SHORT], Kind.RANGE_CASES).halves == ()
 
 
@@ -155,3 +155,24 @@ def test_every_kind_is_explained_where_verdicts_are():
 def test_errors(call, message, as_in_use):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_what_is_unmeasured_stays_so_in_every_operation():
+    nothing = Interval(math.nan, -math.inf, math.inf, Kind.LAYERS)
+    for found in (0 * nothing, nothing - nothing, nothing + 1, nothing * nothing):
+        assert math.isnan(found.value)
+        assert (found.low, found.high) == (-math.inf, math.inf)
+    half = Interval(1.0, 0.0, math.inf, Kind.LAYERS)
+    assert (0 * half).numbers == (0, 0, 0)
+
+
+def test_what_is_no_slope_stands_for_itself_in_both_halves():
+    """A slope that bends does not come to lie in a range by what is added to it."""
+    other = OTHERS[0]
+    for operation in OPERATIONS:
+        found, opposite = operation(SLOPE, other), operation(other, other)
+        assert found.halves == tuple(operation(half, other) for half in SLOPE.halves)
+        assert opposite.halves is None
+    wide = hull([SLOPE, 1.0, other], Kind.RANGE_CASES)
+    assert [h.numbers[1:] for h in wide.halves] == [(-2.0, 4.0), (-0.75, 4.0)]
+    assert hull([SHORT, SLOPE, other], Kind.RANGE_CASES).halves == ()

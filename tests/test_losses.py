@@ -89,3 +89,10 @@ def test_a_batch_needs_a_size_and_a_key():
             losses.on_batches(losses.mean_square, 2)(
                 identity, (data[0], short), jr.key(4)
             )
+
+
+def test_accuracy_looks_for_the_class_along_the_last_axis():
+    outputs = jr.normal(jr.key(5), (50, 3, 3))
+    assert losses.accuracy(identity, (outputs, outputs.argmax(-1))) == 1
+    wider = jr.normal(jr.key(6), (20, 2, 5))
+    assert losses.accuracy(identity, (wider, wider.argmax(-1))) == 1

@@ -15,7 +15,7 @@ from conftest import TOLERANCE, assert_mean
 from scipy import stats
 
 from deeplimits import meanfield
-from deeplimits.meanfield import Noise, line_control
+from deeplimits.meanfield import Noise, line_control, steady
 from deeplimits.residual import OneLayer, ResNet
 
 W = jnp.asarray([[0.5, -2.0], [1.0, -0.75]])
@@ -783,3 +783,36 @@ def test_what_means_nothing_is_refused(call, message, as_in_use):
 def test_a_mass_that_is_not_one_is_mentioned():
     with pytest.warns(UserWarning, match="the density has mass 0.5, not 1"):
         meanfield.transport(FLAT / 2, EDGES, CONTROL)
+
+
+def test_whole_numbers_do_not_wrap_around(as_in_use):
+    left, right = jnp.array(100, jnp.uint8), jnp.array(200, jnp.uint8)
+    assert float(steady.mean_activation(left, right, "identity")) == 150
+    noise = meanfield.Noise(1.0)
+    w, b = jnp.array(-1), jnp.array(0)
+    found = steady.log_ratio(left, right, w, b, noise, "identity")
+    assert float(found) == 100**2 - 200**2
+    assert float(meanfield.Noise(1.0, "linear").diffusion(right)) == 200**2 / 2
+
+
+def test_noise_and_steady_laws_know_where_they_are_defined(as_in_use):
+    root = meanfield.Noise(1.0, "root")
+    x = jnp.array([-1.0, 0.0, 2.0])
+    np.testing.assert_allclose(root.diffusion(x), root.factor(x) ** 2 / 2)
+    zero, one = jnp.zeros(()), jnp.ones(())
+    with pytest.raises(ValueError, match="left must be positive: the noise is root"):
+        steady.log_ratio(zero, one, -one, one, root, "identity")
+
+
+@pytest.mark.parametrize("activation", ["identity", "relu"])
+def test_what_stands_still_does_so_for_any_time(activation, as_in_use):
+    x = jnp.array([-1.0, 0.0, 1.0])
+    far = meanfield.characteristic(x, 800.0, 1.0, 0.0, activation=activation)
+    assert far[1:].tolist() == [0, np.inf]
+    assert far[0] == (-1 if activation == "relu" else -jnp.inf)
+    slope = jax.grad(
+        lambda z: meanfield.characteristic(z, 1.0, 1.0, 0.0, activation="identity")
+    )(0.0)
+    assert float(slope) == pytest.approx(np.e)
+    with pytest.raises(ValueError, match="product is beyond 700"):
+        meanfield.characteristic(x, 701.0, 1.0, 0.0)

@@ -588,3 +588,18 @@ SQUARE = np.ones((3, 2))
 def test_wrong_input_is_refused(make, message, as_in_use):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_laws_in_half_precision_are_computed_in_single():
+    """A hundred thousand points: 1e-5 each is no number with digits in float16."""
+    law = measures.Empirical(jnp.full((100_000, 1), 300, jnp.float16))
+    assert law.mean.tolist() == pytest.approx([300], rel=1e-4)
+    assert law.moment(2).tolist() == pytest.approx([90_000], rel=1e-4)
+    normal = measures.Gaussian(jnp.zeros(2, jnp.float16), jnp.eye(2, dtype="float16"))
+    assert normal.sample(3, key=jr.key(0)).points.dtype == jnp.float32
+
+
+def test_an_epsilon_that_the_precision_does_not_have_is_refused(as_in_use):
+    law = measures.Empirical(jnp.arange(3, dtype=jnp.float32))
+    with pytest.raises(ValueError, match=r"epsilon must lie in .* got 1e-50"):
+        measures.sinkhorn(law, law, epsilon=1e-50)

@@ -17,6 +17,7 @@ from conftest import require
 from PIL import Image
 from sphinx.util.inventory import InventoryFile
 
+import deeplimits
 from deeplimits import ledger
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +104,8 @@ def test_who_comes_to_no_page_finds_the_way(site):
 def test_the_inventory_has_the_librarys_names(site):
     with (site / "objects.inv").open("rb") as file:
         inventory = InventoryFile.load(file, HOME, lambda home, at: home + at)
-    at = inventory["py:class"]["deeplimits.residual.ResNet"][2]
+    name, version, at, _ = inventory["py:class"]["deeplimits.residual.ResNet"]
+    assert (name, version) == ("Deep Limits", deeplimits.__version__)
     assert at == f"{HOME}book/api-networks.html#deeplimits.residual.ResNet"
     assert "deeplimits.residual" in inventory["py:module"]
     kinds = {"py:class": 70, "py:function": 200, "py:method": 50, "py:property": 20}

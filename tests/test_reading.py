@@ -817,3 +817,29 @@ def test_a_name_in_a_report_is_a_pattern():
         assert list(diagnosis.of(arrays, pattern=name)) == [name]
     assert stages.chosen(["a.b", "a.c"], "a.b") == ["a.b"]
     assert assembly.listed(["x" * 80, "b", "c", "d", "e"]).endswith("b, c and 2 more")
+
+
+def test_digits_of_all_kinds_number_names():
+    for names in (["w₁", "w₂"], ["w①", "w②"], ["w\u0661", "w\u0662"]):
+        assert stages.numbered([*names, "other"]) == names
+
+
+def test_two_stages_of_one_name_are_refused():
+    """One would stand for both, and its verdict for the network."""
+    arrays = {f"a.{k}.#.w": layer(k) for k in range(8)}
+    assert list(diagnosis.of(arrays)) == ["a.#.#.w"]
+    arrays |= {f"a.#.{k}.w": layer(k, 2, 2) for k in range(8)}
+    with pytest.raises(ValueError, match=r"two stages of .* have the name a\.#\.#\.w"):
+        diagnosis.of(arrays)
+    assert len(diagnosis.of(arrays, pattern="a.#.*")) == 1
+
+
+def test_more_digits_than_a_double_has_are_read_as_doubles(tmp_path):
+    weights = np.linspace(1, 2, 64 * 9, dtype=np.longdouble).reshape(64, 9)
+    np.savez(tmp_path / "x.npz", w=weights)
+    assert diagnosis.read(tmp_path / "x.npz")["w"].dtype == np.float64
+    if np.finfo(np.longdouble).max > np.finfo(np.float64).max:
+        weights[0, 0] = np.longdouble(10) ** 400
+        np.savez(tmp_path / "x.npz", w=weights)
+        with pytest.raises(ValueError, match="holds NaN or infinity"):
+            diagnosis.read(tmp_path / "x.npz")["w"]

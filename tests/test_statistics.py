@@ -217,3 +217,37 @@ def test_whole_weights_have_the_norms_of_floats(as_in_use):
 def test_errors(call, message, as_in_use):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_the_trend_of_thousands_of_equal_layers_is_the_layer(dtype):
+    """Sums along depth need more digits than half precision has."""
+    trend, noise = statistics.trend_and_noise(jnp.ones((4000, 1), dtype))
+    np.testing.assert_allclose(np.asarray(trend, float), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(noise, float), 0, atol=1e-5)
+
+
+def test_a_mask_is_not_dropped():
+    masked = np.ma.masked_array([1.0, 2.0, 1e9], [False, False, True])
+    with pytest.raises(ValueError, match="samples must not be masked"):
+        statistics.mean_interval(masked)
+
+
+def test_equal_layers_leave_no_noise(as_in_use):
+    trend, noise = statistics.trend_and_noise(jnp.full((4000, 2), 0.1))
+    np.testing.assert_array_equal(trend, jnp.full((4000, 2), 0.1))
+    assert float(jnp.abs(noise).max()) == 0
+
+
+@pytest.mark.parametrize("convert", [jnp.asarray, np.asarray])
+def test_norms_of_half_precision_do_not_overflow(convert, as_in_use):
+    """The squares of 300 are beyond float16; their root is not."""
+    weights = convert(np.full((4, 9), 300, np.float16))
+    norms = statistics.scaling_norms(weights)
+    assert {name: float(norm) for name, norm in norms.items()} == {
+        "max": 900.0,
+        "increment": 0.0,
+        "sum": 3600.0,
+        "root_squares": 1800.0,
+    }
+    assert statistics.successive_distances(weights).tolist() == [0, 0, 0]

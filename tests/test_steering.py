@@ -212,3 +212,10 @@ def test_shears_need_matching_weights(as_in_use):
         steering.Shears(jnp.zeros((3, 2, 4), int), *good[1:])
     with pytest.raises(ValueError, match="h must have 2 entries"):
         steering.Shears(*(z[0] for z in good))(jnp.ones(3))
+
+
+def test_what_a_hinge_does_not_read_stands_still(as_in_use):
+    x = jnp.array([[-1.0, 3.0], [1.0, 3.0]])
+    moved = steering.hinge_flow(x, jnp.array([800.0, 0.0]), jnp.array([1.0, 0.0]))
+    assert moved[0].tolist() == [-1, 3]
+    assert moved[1].tolist() == [np.inf, 3]

@@ -420,3 +420,33 @@ def test_a_checkpoint_that_could_not_be_read_again_is_not_written(tmp_path):
     with pytest.raises(ValueError, match=f"would take {2**32 + 8} bytes"):
         checkpoint.save({"w": huge}, [np.float64(0)])
     assert list(tmp_path.iterdir()) == []
+
+
+def squares(model, data, key):
+    return jnp.sum(jnp.abs(model) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "trainable", "words"),
+    [
+        (jnp.array([1j]), eqx.is_inexact_array, "must be floats: got complex"),
+        (jnp.array([1, 2]), eqx.is_inexact_array, "nothing is trained"),
+        (jnp.array([1.0]), lambda model: False, "nothing is trained"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(model, trainable, words):
+    """What JAX calls the gradient of a complex weight is the conjugate: it would climb,
+    and integers would stay where they are, without a word."""
+    with pytest.raises(ValueError, match=words):
+        training.train(model, None, squares, optax.sgd(0.1), 3, trainable=trainable)
+    with pytest.raises(ValueError, match=words):
+        gradient_flow.flow(model, None, squares, jnp.ones(1), trainable=trainable)
+
+
+def test_a_flow_takes_no_optimiser(as_in_use):
+    """Their updates point downhill, and the flow goes against what a rule returns."""
+    network, data = problem(key=jr.key(3))
+    times = jnp.array([0.0, 1.0])
+    for rule, words in ((optax.sgd(1.0), "would climb"), (optax.adam(1.0), "a state")):
+        with pytest.raises(ValueError, match=words):
+            gradient_flow.flow(network, data, losses.mean_square, times, rule=rule)

@@ -102,12 +102,18 @@ def kind(node: ast.AST, inside: bool) -> str:
     return "method" if inside else "function"
 
 
+def version_of(root: Path) -> str:
+    """The library's version."""
+    about = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    return about["project"]["version"]
+
+
 def revision(root: Path) -> str:
     """The tag of this version, or the main branch while it is not released."""
-    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    version = version_of(root)
     changes = (root / "CHANGELOG.md").read_text("utf-8")
-    unreleased = f"## {project['version']} (unreleased)" in changes
-    return "main" if unreleased else f"v{project['version']}"
+    unreleased = f"## {version} (unreleased)" in changes
+    return "main" if unreleased else f"v{version}"
 
 
 class Api(SphinxDirective):
@@ -160,6 +166,13 @@ class Api(SphinxDirective):
         return nodes.paragraph("", "", link, classes=["api-source"])
 
 
+def _name(app, config) -> None:
+    """The project and its version, which head the inventory."""
+    config.project = config.html_title
+    config.version = config.release = version_of(Path(app.srcdir))
+
+
 def setup(app) -> dict:
     app.add_directive("api", Api)
+    app.connect("config-inited", _name)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

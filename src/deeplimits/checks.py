@@ -126,6 +126,16 @@ def as_floats(
     return array if floats else array.astype(float)
 
 
+def as_singles(
+    name: str, array: Any, *, shape: tuple[int | None, ...] | None = None
+) -> Any:
+    """`as_floats`, where half precision has too few digits: of it float32 is made."""
+    import jax.numpy as jnp
+
+    floats = as_floats(name, array, shape=shape)
+    return floats if jnp.finfo(floats.dtype).bits >= 32 else floats.astype("float32")
+
+
 def as_doubles(
     name: str, array: Any, *, shape: tuple[int | None, ...] | None = None
 ) -> np.ndarray:
@@ -137,7 +147,9 @@ def as_doubles(
 
 def as_real(name: str, array: Any, convert: Callable[[Any], Any]) -> Any:
     """What `convert` (of NumPy or JAX) makes of it; `ValueError` for what is no array
-    of real numbers."""
+    of real numbers, and for a masked one, whose mask would be lost."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(f"{name} must not be masked: take what is not, or fill it.")
     try:
         converted = convert(array)
     except (TypeError, ValueError) as error:
@@ -222,14 +234,14 @@ def _require(
     config: Any, names: Iterable[str], wanted: str, holds: Callable[[Any], bool]
 ) -> None:
     """Raise `ValueError` where a field, or an entry of a tuple, is not as `wanted`."""
+    require_kinds(config)
     for name in names:
         value = getattr(config, name)
-        entries = value if isinstance(value, tuple) else (value,)
+        entries = value if isinstance(value, tuple | list) else (value,)
         if not entries:
             raise ValueError(f"{name} needs at least one entry: got none.")
         if not all(holds(entry) and entry < math.inf for entry in entries):
             raise ValueError(f"{name} must be {wanted}, and finite: got {value}.")
-    require_kinds(config)
 
 
 def require_kinds(config: Any) -> None:
@@ -279,6 +291,8 @@ def require_multiple(config: Any, whole: str, part: str) -> None:
 
 def require_choices(what: str, chosen: Iterable[str], known: Iterable[str]) -> None:
     """Raise `ValueError` for a tuple of names that is empty or holds an unknown one."""
+    if not isinstance(chosen, tuple | list):
+        raise ValueError(f"choose from a tuple of names of {what}s: got {chosen!r}.")
     if not (names := tuple(chosen)):
         raise ValueError(f"choose at least one {what}; known: {', '.join(known)}.")
     for name in names:

@@ -25,6 +25,7 @@ from . import sources
 MOST = 300  # characters of a message, with the command's name
 _NAME = "deeplimits: "
 _GOES_ON = "the pieces computed so far are kept, and the same command goes on"
+_UNFINISHED = ".unfinished"  # the folder of what is not yet whole
 _SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
@@ -38,8 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     hint = f"; {_GOES_ON}" if asked[:1] == ["run"] else ""
     received: list[int] = []
     _print_anywhere()
+    stream: Any = _Heedless(sys.stderr)
     try:
-        with _stopped_by(received, hint):
+        with contextlib.redirect_stderr(stream), _stopped_by(received, hint):
             options = _parser().parse_args(asked)
             code = options.command(options)
             print(end="", flush=True)  # or nothing, where there is no stream
@@ -54,7 +56,29 @@ def main(arguments: list[str] | None = None) -> int:
         if (line := one_line(error)) is None:
             raise
         line = line if isinstance(error, ValueError) else line + hint
-        return _say(deeplimits.files.printable(line, MOST - len(_NAME)), 2)
+        return _say(deeplimits.files.printable(_spelt(line), MOST - len(_NAME)), 2)
+
+
+class _Heedless:
+    """The error stream, or none: what it cannot take is dropped, and ends no run."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        if self._stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # full, or closed
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        _forget(self._stream)
 
 
 def _print_anywhere() -> None:
@@ -71,6 +95,12 @@ def _print_anywhere() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="spelt")
+
+
+def _spelt(text: str) -> str:
+    """As the error stream prints it: what is spelt out is longer."""
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    return text.encode(encoding, "spelt").decode(encoding)
 
 
 def one_line(error: Exception) -> str | None:
@@ -104,6 +134,7 @@ def _say(text: str, code: int) -> int:
         if sys.stderr is not None:
             print(_NAME + text, file=sys.stderr, flush=True)
     _forget(sys.stdout)
+    _forget(sys.stderr)
     return code
 
 
@@ -168,6 +199,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message} (`{self.prog} --help` says more).")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Without dropping the error of what cannot be written, as argparse does."""
+        print(message, end="", file=file, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -234,7 +269,8 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    deeplimits.ledger.rows()  # what cannot be read is an error, and no report
+    if not deeplimits.ledger.rows():  # what cannot be read is an error, and no report
+        raise ValueError("claims.yml holds no claim.")
     text, sound = deeplimits.ledger.report()
     print(text)
     return 0 if sound else 1
@@ -259,9 +295,11 @@ def _run(options: argparse.Namespace) -> int:
     path = options.output or Path("runs", experiment.name, f"{name}.nc")
     if _is_there(path, identity):
         return 0
+    if _UNFINISHED in path.parts[-2:]:
+        raise ValueError(f"{_UNFINISHED} is where pieces are kept: name another file.")
     deeplimits.files.require_writable(path)
     scratch = Path(options.output.parent if options.output else "runs")
-    scratch = scratch / ".unfinished" / name
+    scratch = scratch / _UNFINISHED / name
     with deeplimits.files.alone(scratch):
         if _is_there(path, identity):  # another process has just ended
             return 0

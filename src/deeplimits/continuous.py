@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from .checks import (
     as_floats,
+    as_singles,
     require_finite,
     require_known,
     require_times,
@@ -105,7 +106,7 @@ class NeuralODE(eqx.Module):
         times = as_floats("times", times, shape=(None,))
         require_times("times", times, end=1.0)
         controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
-        start = as_floats("x", self.encoder(x))
+        start = as_singles("x", self.encoder(x))
         require_finite("x", start)
         # the states of a network in another precision than its data have the finer one
         zero = jnp.zeros((), start.dtype)
@@ -353,6 +354,8 @@ def _brownian_path(
 ) -> tuple[Float[Array, " points"], Float[Array, "points rows columns"]]:
     """A grid on $[0, 1]$ and the path on it, from its increments' normal numbers."""
     depth = noise.shape[0]
+    if jnp.finfo(noise.dtype).bits < 32:  # too few digits for the places of a grid
+        noise = noise.astype(jnp.float32)
     times = jnp.arange(depth + 1, dtype=noise.dtype) / depth
     return times, jnp.cumsum(jnp.pad(noise, ((1, 0), (0, 0), (0, 0))), 0) / depth**0.5
 
@@ -392,10 +395,10 @@ def linear_flow(
     matrix: Float[Array, "d d"], bias: Float[Array, " d"], x: Float[Array, " d"]
 ) -> Float[Array, " d"]:
     r"""$H(1)$ of $\dot H = \bar A H + \bar b$, $H(0) = x$: a matrix exponential."""
-    x = as_floats("x", x, shape=(None,))
+    x = as_singles("x", x, shape=(None,))
     size = x.size
-    matrix = as_floats("matrix", matrix, shape=(size, size))
-    bias = as_floats("bias", bias, shape=(size,))
+    matrix = as_singles("matrix", matrix, shape=(size, size))
+    bias = as_singles("bias", bias, shape=(size,))
     joined = jnp.zeros((size + 1, size + 1), x.dtype)
     joined = joined.at[:size].set(jnp.column_stack([matrix, bias]))
     return (jax.scipy.linalg.expm(joined) @ jnp.append(x, 1))[:size]

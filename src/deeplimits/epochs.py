@@ -21,6 +21,7 @@ from .checks import (
     require_within,
 )
 from .losses import Loss, examples_in
+from .training import split_trainable
 
 Orders = Int[Array, "epochs batches size"]
 
@@ -117,7 +118,8 @@ def fit(
     batches = _checked(batches, data, rule)
     require_finite("model", model)
     require_finite("data", data)
-    params, fixed = eqx.partition(model, eqx.is_inexact_array)
+    data = jax.tree.map(jnp.asarray, data)  # NumPy's cannot be indexed by a tracer
+    params, fixed = split_trainable(model, eqx.is_inexact_array)
 
     def update(carry, chosen):
         params, state = carry
@@ -149,6 +151,8 @@ def fit(
 
 def _checked(batches: Any, data: PyTree, rule: Stopping) -> Array:
     """Batches for all epochs of the rule, of examples that are there."""
+    if not isinstance(rule, Stopping):
+        raise ValueError(f"rule must be a Stopping: got {rule!r:.60}.")
     batches = as_real("batches", batches, jnp.asarray)
     require_shape("batches", batches, (None, None, None))
     if len(batches) < rule.epochs:

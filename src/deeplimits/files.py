@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,8 +36,8 @@ def printable(text: str, most: int | None = None) -> str:
     line = "".join(c if isinstance(c, str) else c.decode() for c in marked)
     if most is None or len(line) <= most:
         return line
-    head = 2 * (most - 3) // 3
-    return f"{line[:head]} … {line[len(line) - (most - 3 - head) :]}"
+    head = 2 * (most - 5) // 3
+    return f"{line[:head]} ... {line[len(line) - (most - 5 - head) :]}"
 
 
 @contextlib.contextmanager
@@ -182,7 +183,9 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Stored:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
             raise ValueError(f"{name} has a header of version {version}")
-        shape, _, dtype = _HEADERS[version](file)
+        with warnings.catch_warnings():  # headers that Python 2 wrote are read, too
+            warnings.simplefilter("ignore", UserWarning)
+            shape, _, dtype = _HEADERS[version](file)
         start = file.tell()
     if dtype.hasobject:
         raise ValueError("it holds pickled objects")
@@ -194,7 +197,8 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Stored:
         )
 
     def load() -> np.ndarray:
-        with _in_one_line(), archive.open(member) as file:
+        with _in_one_line(), archive.open(member) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
             return np.lib.format.read_array(file, allow_pickle=False)
 
     return Stored(shape, dtype, load, str(dtype))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .checks import as_floats, require_finite, require_times, require_within
+from .checks import as_floats, holds, require_finite, require_times, require_within
 from .losses import Loss
 from .training import depth_factor, split_trainable
 
@@ -30,11 +30,12 @@ def flow(
     r"""The gradient flow $\dot Z_k = -L\,\partial_{Z_k} \ell$ from training time 0.
 
     Returns the model at the increasing `times`, stacked on a leading axis.
-    `rule` turns gradients into the direction of motion (a stateless transformation of
+    `rule` turns gradients into what is followed downhill (a stateless transformation of
     optax; by default `depth_factor`, and `optax.chain(depth_factor(), optax.clip(c))`
     is the clipped flow). The flow is integrated by diffrax to the `tolerance`.
-    Raises `ValueError` for times that do not increase from 0 or later, and for a model
-    or data that are not finite. Source: `marion2024`, equations (4) and (5).
+    Raises `ValueError` for times that do not increase from 0 or later, for a model
+    or data that are not finite, and for an optimiser in place of a rule, whose updates
+    point downhill themselves. Source: `marion2024`, equations (4) and (5).
 
     ```pycon
     >>> from deeplimits import residual
@@ -52,6 +53,7 @@ def flow(
     require_finite("data", data)
     params, fixed = split_trainable(model, trainable)
     rule = depth_factor() if rule is None else rule
+    _require_rule(rule, params)
 
     def velocity(t, params, args):
         grads = jax.grad(lambda p: loss(eqx.combine(p, fixed), data, None))(params)
@@ -69,3 +71,16 @@ def flow(
         max_steps=2**16,
     )
     return eqx.combine(solution.ys, fixed)
+
+
+def _require_rule(rule: optax.GradientTransformation, params: PyTree) -> None:
+    ones = jax.tree.map(jnp.ones_like, params)
+    state = rule.init(ones)
+    if jax.tree.leaves(state):
+        raise ValueError("rule keeps a state: a flow needs one without.")
+    along = sum(jnp.sum(part) for part in jax.tree.leaves(rule.update(ones, state)[0]))
+    if not holds(lambda total: total >= 0, along):
+        raise ValueError(
+            "rule turns gradients round, as an optimiser does: the flow goes against "
+            "what it returns, and would climb."
+        )

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 from .checks import (
     as_floats,
     as_real,
+    as_singles,
     is_whole,
     require_finite,
     require_sizes,
@@ -29,6 +30,7 @@ from .checks import (
 
 Path = Callable[[Any], Any]
 Shape = Sequence[int]
+_MOST_LEVELS = 100  # of a lacunary path: 2^100 is a number in each precision
 
 
 def _check(depth: int, shape: Shape) -> tuple[int, ...]:
@@ -283,7 +285,7 @@ def _combined(
 
 
 def _time(s: Any) -> Float[Array, ""]:
-    s = as_floats("s", s, shape=())
+    s = as_singles("s", s, shape=())
     require_within("[0, 1]", s=s)
     return s
 
@@ -309,6 +311,8 @@ class LacunaryPath(eqx.Module):
     def __init__(self, direction: Float[Array, "..."], gamma: float, levels: int = 20):
         require_within("(0, 1]", gamma=gamma)
         require_whole(levels=levels)
+        if levels > _MOST_LEVELS:
+            raise ValueError(f"levels are at most {_MOST_LEVELS}: got {levels}.")
         self.direction = as_floats("direction", direction)
         self.gamma, self.levels = gamma, levels
 
@@ -363,7 +367,7 @@ class PiecewiseLinear(eqx.Module):
         index, fraction = _cell(self.layers, s)
 
         def between(z):
-            z = jnp.asarray(z)
+            z = as_singles("layers", z)
             following = z[jnp.minimum(index + 1, z.shape[0] - 1)]
             return z[index] + fraction * (following - z[index])
 
@@ -385,6 +389,6 @@ def _cell(layers: PyTree, s: Float[Array, ""]) -> tuple[Array, Array]:
     depth = jax.tree.leaves(layers)[0].shape[0]
     position = _time(s) * depth
     # s = k/L is rounded: without the slack, L * s may fall just below k
-    slack = 2 * depth * jnp.finfo(position.dtype).eps
+    slack = min(2 * depth * jnp.finfo(position.dtype).eps, 0.5)
     index = jnp.clip(jnp.floor(position + slack), 0, depth - 1)
     return index.astype(int), jnp.clip(position - index, 0, 1)

@@ -121,25 +121,23 @@ class Interval:
         operation: Callable[[float, float], float],
         other: "Interval | SupportsFloat",
     ) -> "Interval":
-        if isinstance(other, Interval):
-            halves = other.halves
-        else:  # a number stands for itself in each half
-            halves, other = (other, other), _point(other, self.kind)
+        if not isinstance(other, Interval):
+            other = _point(other, self.kind)
         if self.kind != other.kind:
             raise ValueError(
                 f"two intervals of one kind are needed: {self.kind}, {other.kind}."
             )
         if operation is operator.truediv and 0 in other:
             raise ValueError(f"the divisor holds zero: {other}.")
-        if self.halves and halves:
-            (a, b), (c, d) = self.halves, halves
-            halves = a._combine(operation, c), b._combine(operation, d)
-        else:
-            halves = () if () in (self.halves, halves) else None
+        halves = _halves(lambda a, b: a._combine(operation, b), self, other)
         # each operation is monotone in each number: the extremes are at the corners
         x, y = (self.low, self.high), (other.low, other.high)
         corners = [operation(p, q) for p in x for q in y]
+        # zero times an infinite end is zero, which other corners may be as well
+        corners = [c for c in corners if not math.isnan(c)] or [0.0]
         value = operation(self.value, other.value)
+        if math.isnan(value):  # nothing is known, as in each of them
+            corners = [-math.inf, math.inf]
         return Interval(value, min(corners), max(corners), self.kind, halves)
 
     def __format__(self, spec: str) -> str:
@@ -150,6 +148,18 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self:.4g}, {self.kind}"
+
+
+def _halves(
+    combine: Callable[..., Interval], *parts: Interval
+) -> tuple[Interval, ...] | None:
+    """`combine` of what all have in the lower half, and in the upper: what is no slope
+    stands for itself in each. None where all are such; empty where one has too few
+    depths."""
+    if all(part.halves is None for part in parts):
+        return None
+    each = [(part, part) if part.halves is None else part.halves for part in parts]
+    return tuple(map(combine, *each)) if all(each) else ()
 
 
 def _point(number: SupportsFloat, kind: Kind, name: str = "operands") -> Interval:
@@ -167,7 +177,7 @@ def hull(
     """The smallest interval that holds all `parts`, intervals or numbers.
 
     `value` makes its value of theirs: their mean, `np.median`, or another that lies
-    between them. It has halves where all parts have them. Raises `ValueError` where
+    between them. It has halves where a part has them. Raises `ValueError` where
     there is nothing to hold, and for numbers that are not finite.
 
     ```pycon
@@ -181,10 +191,11 @@ def hull(
     ]
     if not each:
         raise ValueError("parts is empty: there is nothing to take the hull of.")
-    halves = () if any(part.halves == () for part in each) else None
-    if all(part.halves for part in each):
-        lower, upper = zip(*(part.halves for part in each), strict=True)
-        halves = hull(lower, kind, value=value), hull(upper, kind, value=value)
-    bounds = min(part.low for part in each), max(part.high for part in each)
-    values = np.array([part.value for part in each])
-    return Interval(float(value(values)), *bounds, kind, halves)
+    halves = _halves(lambda *half: hull(half, kind, value=value), *each)
+    low, high = min(part.low for part in each), max(part.high for part in each)
+    found = float(value(np.array([part.value for part in each])))
+    # the mean of equal numbers may be rounded to one beside them
+    nearest = min(max(found, low), high)
+    if math.isclose(found, nearest, rel_tol=1e-12):
+        found = nearest
+    return Interval(found, low, high, kind, halves)

@@ -150,6 +150,6 @@ def accuracy(model: Any, data: tuple[Array, Array]) -> Float[Array, ""]:
     ```
     """
     logits, labels, known = _classified(model, data)
-    right = jnp.argmax(logits, axis=1) == labels  # the largest of all is NaN
-    share = jnp.mean(right & ~jnp.isnan(logits).any(1))
+    right = jnp.argmax(logits, axis=-1) == labels  # the largest of all is NaN
+    share = jnp.mean(right & ~jnp.isnan(logits).any(-1))
     return jnp.where(known, share, jnp.nan)

@@ -75,7 +75,14 @@ def config_json(config: Any) -> str:
     """A configuration (a dataclass or a dictionary) as canonical JSON."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         config = dataclasses.asdict(config)
-    return json.dumps(config, sort_keys=True)
+    return json.dumps(config, sort_keys=True, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as one of Python."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise ValueError(f"a configuration holds numbers, names, tuples: got {value!r:.60}")
 
 
 def checksum(dataset: xr.Dataset) -> str:
@@ -164,7 +171,13 @@ def require_same(
             f"{path} does not say which computation it holds: move it away, or name "
             "another file."
         )
-    there = json.loads(found.attrs["identity"])
+    try:
+        there = dict(json.loads(found.attrs["identity"]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not say soundly which computation it holds: move it away, or "
+            "name another file."
+        ) from error
     differing = [key for key in identity if there.get(key) != identity[key]]
     if differing:
         raise ValueError(

@@ -8,7 +8,9 @@ beside it under its name, and counts with it. Comments and docstrings do not cou
 import ast
 import functools
 import hashlib
+import importlib.util
 import io
+import sys
 import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -107,10 +109,32 @@ def with_data(paths: Iterable[Path]) -> list[Path]:
 
 @functools.cache
 def code_hash(module: str, root: Path = ROOT) -> str:
-    """One hash for a module and all that it leads to, whatever commit they are of."""
-    files = with_data(closure([module], root).values())
-    hashes = {p.relative_to(root).as_posix(): mark(p) for p in files}
+    """One hash for a module and all that it leads to, whatever commit they are of.
+
+    A module that does not belong to the library counts with what it leads to in there.
+    Raises `ValueError` for one that lies in no file.
+    """
+    files = _behind(module, root)
+    hashes = {
+        p.relative_to(root).as_posix() if p.is_relative_to(root) else p.name: mark(p)
+        for p in files
+    }
     return digest(repr(sorted(hashes.items())).encode())
+
+
+def _behind(module: str, root: Path) -> list[Path]:
+    if f"{module}.".startswith(f"{PACKAGE}."):
+        return with_data(closure([module], root).values())
+    path = getattr(sys.modules.get(module), "__file__", None)
+    if module not in sys.modules and (spec := importlib.util.find_spec(module)):
+        path = spec.origin
+    if path is None:
+        raise ValueError(
+            f"{module} is in no file: write the experiment in a module, so that what "
+            "it runs can be told from what it ran before."
+        )
+    names = imports(ast.parse(Path(path).read_text(encoding="utf-8")), "")
+    return [Path(path), *with_data(closure(names, root).values())]
 
 
 def _stamps() -> dict[Path, tuple[int, int]]:
@@ -130,7 +154,7 @@ def running_hash(module: str) -> str:
     imported: what runs may be older than what the file says now.
     """
     now = _stamps()
-    files = with_data(closure([module]).values())
+    files = (path for path in _behind(module, ROOT) if path in now)
     edited = [path.name for path in files if now[path] != _AT_IMPORT.get(path)]
     if edited:
         raise ValueError(

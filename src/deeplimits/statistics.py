@@ -11,7 +11,7 @@ from scipy import stats
 
 from .checks import (
     as_doubles,
-    as_floats,
+    as_singles,
     require_finite,
     require_level,
     require_within,
@@ -152,8 +152,9 @@ def mean_interval(samples: ArrayLike, *, level: float = 0.95) -> Interval:
 def _flat(
     weights: Float[Array | np.ndarray, "depth ..."],
 ) -> Float[Array | np.ndarray, "depth entries"]:
-    own = isinstance(weights, np.ndarray) and weights.dtype.kind == "f"
-    weights = weights if own else as_floats("weights", weights)
+    given = weights.dtype if isinstance(weights, np.ndarray) else np.dtype(int)
+    own = given.kind == "f" and given.itemsize >= 4
+    weights = weights if own else as_singles("weights", weights)
     if weights.ndim < 1 or weights.shape[0] < 2:
         raise ValueError(
             f"weights need two or more layers on the first axis: {weights.shape}."
@@ -223,8 +224,10 @@ def trend_and_noise(
     depth = rows.shape[0]
     k = np.arange(depth)
     reach = np.minimum(max(1, int(window * depth / 2)), np.minimum(k, depth - 1 - k))
-    sums = jnp.cumsum(jnp.pad(rows, ((1, 0), (0, 0))), axis=0)
+    # of what differs from the first layer: a sum of all would lose the digits of that
+    apart = rows - rows[:1]
+    sums = jnp.cumsum(jnp.pad(apart, ((1, 0), (0, 0))), axis=0)
     counts = jnp.asarray(2 * reach + 1, rows.dtype)[:, None]
     trend = (sums[k + reach + 1] - sums[k - reach]) / counts
     shape = np.shape(weights)
-    return trend.reshape(shape), (rows - trend).reshape(shape)
+    return (rows[:1] + trend).reshape(shape), (apart - trend).reshape(shape)

@@ -170,8 +170,10 @@ def hinge_flow(
     b = as_floats("bias", bias, shape=())
     for name, values in (("x", x), ("outer", v), ("inner", a), ("bias", b)):
         require_finite(name, values)
-    reading = jnp.maximum(x @ a + b, 0)
-    return jnp.add(x, divided(jnp.expm1, a @ v) * jnp.outer(reading, v))
+    push, growth = jnp.outer(jnp.maximum(x @ a + b, 0), v), divided(jnp.expm1, a @ v)
+    # what is not pushed stands still, also where others have gone to infinity
+    still = (push == 0) & jnp.isinf(growth)
+    return jnp.add(x, jnp.where(still, 0, growth * push))
 
 
 # ------------------------------------------------------------- with an outer vector

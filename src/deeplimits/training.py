@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, Key, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
 from .checkpoints import Checkpoint
-from .checks import is_whole, require_finite
+from .checks import is_whole, require_finite, require_floats
 from .devices import over_devices
 from .losses import Loss
 
@@ -53,12 +53,24 @@ def only_layers(model: Any) -> PyTree:
 def split_trainable(
     model: Any, trainable: PyTree | Callable[[Any], PyTree]
 ) -> tuple[PyTree, PyTree]:
-    """The leaves that `trainable` marks, and all others; see `train`."""
+    """The leaves that `trainable` marks, and all others; see `train`. Raises
+    `ValueError` where there are none, and for those that are not real."""
     if callable(trainable) and not isinstance(trainable, type(model)):
         chosen = trainable(model)
         # what says true or false of the whole model judges single leaves
         trainable = trainable if isinstance(chosen, bool) else chosen
-    return eqx.partition(model, trainable)
+    params, fixed = eqx.partition(model, trainable)
+    _require_trainable(params)
+    return params, fixed
+
+
+def _require_trainable(params: PyTree) -> None:
+    """Raise `ValueError` where nothing is trained, and for weights that are no floats:
+    along what JAX calls their gradient complex ones climb."""
+    if not (leaves := jax.tree.leaves(params)):
+        raise ValueError("nothing is trained: mark arrays of floats in the model.")
+    for leaf in leaves:
+        require_floats("what is trained", leaf)
 
 
 class Run(NamedTuple):

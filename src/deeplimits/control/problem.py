@@ -49,6 +49,7 @@ def gain(x: Float[Array, " d"], theta: Float[Array, "..."]) -> Float[Array, " d"
     Array([0.        , 0.76159996], dtype=float32)
     ```
     """
+    x, theta = as_floats("x", x), as_floats("theta", theta)
     return jnp.tanh(theta * x if theta.ndim == 0 else theta @ x)
 
 

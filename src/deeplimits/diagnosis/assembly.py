@@ -64,6 +64,11 @@ def assemble(
     for stage in stages:
         notes += _odd_numbers(stage)
         for name, parts in stage.parameters.items():
+            if name in layers:
+                raise ValueError(
+                    f"two stages of {source} have the name {printable(name, 60)}: "
+                    "choose the layers of one with a pattern."
+                )
             layers[name] = tuple(weights[part] for part in parts)
     return Weights(
         layers,

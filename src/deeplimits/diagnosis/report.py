@@ -3,6 +3,7 @@
 import json
 import math
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def table(parameters: Sequence[Parameter]) -> str:
     True
     ```
     """
-    names = max([_NARROWEST, *(len(parameter.name) for parameter in parameters)])
+    names = max([_NARROWEST, *(len(_shown(p.name)) for p in parameters)])
     lines = [f"{'parameter':{names}} {_COLUMNS}"]
     for parameter in parameters:
         lines += _lines(parameter, names)
@@ -58,8 +59,13 @@ def table(parameters: Sequence[Parameter]) -> str:
     return "\n".join([*lines, *_wrapped(_GUIDE, ""), *_wrapped(_BLIND, "")])
 
 
+def _shown(name: str) -> str:
+    """A name, in quotes where it could be read as a line of the report."""
+    return repr(name) if ": " in name or name != name.strip() else name
+
+
 def _lines(parameter: Parameter, names: int) -> Iterator[str]:
-    name = f"{parameter.name:{names}}"
+    name = f"{_shown(parameter.name):{names}}"
     for network in parameter.networks:
         yield f"{name} {_row(network)}"
     for key, slope in parameter.exponents.items():
@@ -144,7 +150,7 @@ def figure(networks: Sequence[Any]) -> Figure:
     for name, row in zip(names, axes, strict=True):
         rows = [np.asarray(weights[name], float) for weights in ordered]
         rows = [array.reshape(len(array), -1) for array in rows]
-        profile(row[0], rows).set_title(name, loc="left")
+        profile(row[0], rows).set_title(name, loc="left", parse_math=False)
         increments(row[1], rows)
         spectra(row[2], rows)
     axes[0, 2].legend()
@@ -156,12 +162,15 @@ def save_figure(networks: Sequence[Any], path: Path) -> None:
 
     Raises `ValueError` for another format, and where the file cannot be written.
     """
-    kinds = FigureCanvasBase.get_supported_filetypes()
+    # all but the one that needs TeX
+    kinds = set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"}
     if path.suffix[1:] not in kinds:
         raise ValueError(f"{path} must end in one of .{', .'.join(sorted(kinds))}.")
     drawing = figure(networks)
     try:
-        with atomic(path) as temporary:
+        with atomic(path) as temporary, warnings.catch_warnings():
+            # names may be written in letters that the font lacks: there they are boxes
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
             drawing.savefig(temporary, format=path.suffix[1:])
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error}).") from error

@@ -16,6 +16,7 @@ is a pattern. Without `#` it chooses arrays that are stacked, depth leading.
 """
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -95,7 +96,9 @@ def numbered(names: Iterable[str]) -> list[str]:
     """The names that have a number of their own, or differ from another by a number
     within a word, as `fc1` and `fc2`."""
     names = list(names)
-    words = [re.sub(r"[0-9]+", "0", name) for name in names]
+    # any digits, as raised or circled ones
+    plain = [unicodedata.normalize("NFKC", name) for name in names]
+    words = [re.sub(r"\d+", "0", name) for name in plain]
     count = Counter(words)
     found = zip(names, words, strict=True)
     return [name for name, word in found if count[word] > 1 or _NUMBER.search(name)]

@@ -97,8 +97,8 @@ def diagnose(networks: Sequence[Any], *, beta: float | None = None) -> list[Para
     dictionary of arrays with depth leading, a live model. `beta` is the exponent of the
     factor before the block; where it is given, the size is judged too. A parameter
     whose layers alternate is given as two. Raises `ValueError` for what `of` refuses,
-    for NaN and infinity, for networks with other parameters or other shapes of a layer,
-    and for a `beta` that is not finite.
+    for NaN and infinity, in a mean square of a matrix, too, for networks with other
+    parameters or other shapes of a layer, and for a `beta` that is not finite.
 
     ```pycon
     >>> s = np.arange(64).reshape(-1, 1, 1) / 64
@@ -177,6 +177,8 @@ def _conclude(
     if beta is not None:
         verdict, reason = _sized(verdict, reason, networks, exponents, beta)
     moves = _moves(arrays[-1]) if votes else 0.0
+    if not math.isfinite(moves):
+        raise ValueError(f"{name} is too large: its mean square is beyond all numbers.")
     return Parameter(name, networks, exponents, verdict, reason, limits, votes, moves)
 
 

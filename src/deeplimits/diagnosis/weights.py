@@ -136,6 +136,9 @@ class Weights(Mapping):  # of str to np.ndarray; said so, it would be read to be
 
     def _sound(self, name: str, stored: Stored) -> np.ndarray:
         array = stored.load()
+        if array.dtype.itemsize > 8:  # nothing is computed in more digits
+            with np.errstate(over="ignore"):  # what is too large is refused below
+                array = array.astype(np.float64)
         _require_finite(array, f"{name} in {self.source}")
         return array
 
@@ -147,6 +150,8 @@ def check_array(array: np.ndarray | Stack, name: str) -> None:
     """
     if not hasattr(array, "dtype"):
         raise ValueError(f"{name} is no array but a {type(array).__name__}.")
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(f"{name} is masked, and its mask would be lost.")
     if array.dtype.kind not in "iu" and not is_float(array.dtype):
         raise ValueError(f"{name} is not numeric: it has type {array.dtype}.")
     if array.ndim < 1 or array.shape[0] < 2:

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.random as jr
+import numpy as np
 import xarray as xr
 from jaxtyping import PRNGKeyArray
 
@@ -50,13 +52,23 @@ class Experiment:
         Name, configuration, key, precision, a hash of the modules that it runs, and
         the checksums of the archives that it reads.
         Version and commit are not in it: they say where the code came from, and an
-        edit of a page between two commits changes no number.
+        edit of a page between two commits changes no number. Raises `ValueError` for
+        what is not one key of JAX.
         """
+        try:
+            kind, data = jr.key_impl(key), jr.key_data(key)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"key must be one of JAX: got {key!r:.60}.") from error
+        if data.ndim > 1:
+            raise ValueError(f"key must be one, not {len(data)} in an array.")
+        # the bits that a key gives depend on this, too; as everywhere it goes unsaid
+        bits = jax.config.jax_threefry_partitionable  # pyright: ignore
+        other = "" if bits else ", not partitionable"
         read = {name: archive(name).attrs["checksum"] for name in self.reads}
         return {
             "experiment": self.name,
             "config": results.config_json(config),
-            "key": f"{jr.key_impl(key)} {jr.key_data(key).tolist()}",
+            "key": f"{kind} {data.tolist()}{other}",
             "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
             "code": sources.running_hash(self.module),
         } | ({"archives": json.dumps(read)} if read else {})
@@ -76,15 +88,28 @@ class Experiment:
         Float32 products are made in float32 on every device: left to itself, JAX
         multiplies in TensorFloat-32 on a recent GPU, to three digits, less than the
         distances that these experiments measure. Raises `ValueError` where `scratch`
-        holds pieces of another computation.
+        holds pieces of another computation, and for a number beyond the largest of
+        the precision.
         """
         identity = self.identity(config, key)
+        _require_representable(config, identity["precision"])
         folder = None if scratch is None else Path(scratch)
         place = folder, progress, self.module, executor, self.reads
         runner = Runner(config, key, identity, *place)
         with jax.default_matmul_precision("float32"):
             found = self.compute(config, runner)
+        for dim, labels in found.indexes.items():
+            if not labels.is_unique:
+                raise ValueError(f"{dim} names a value twice: {labels.tolist()}.")
         return found.assign_attrs(identity=json.dumps(identity))
+
+
+def _require_representable(config: Any, precision: str) -> None:
+    most = float(np.finfo(precision).max)
+    for name, value in dataclasses.asdict(config).items():
+        for entry in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(entry, int | float) and most < abs(entry) < math.inf:
+                raise ValueError(f"{name} is beyond {precision}: got {entry}.")
 
 
 def experiment(
@@ -171,7 +196,7 @@ def _parse(name: str, text: str, present: Any) -> Any:
         return tuple(part for part in parts if part)
     try:
         value = ast.literal_eval(f"({text},)" if isinstance(present, tuple) else text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise ValueError(f"{name}={text} is no {type(present).__name__}.") from None
     if isinstance(present, tuple):
         wanted = type(present[0]) if present else object

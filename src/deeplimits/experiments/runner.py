@@ -73,6 +73,7 @@ class Runner:
     module: str = ""
     executor: Executor | None = None
     reads: tuple[str, ...] = ()
+    _names: set[str] = dataclasses.field(default_factory=set, init=False, repr=False)
 
     def archive(self, name: str) -> xr.Dataset:
         """The archived run of another experiment, which the identity of this one knows.
@@ -103,9 +104,12 @@ class Runner:
         handed to every point as a fourth argument. Each point is a piece, and so is
         what is shared: with a folder to keep them in, a run that was killed goes on at
         the piece where it stopped.
-        Raises `ValueError` for a label that occurs twice and for a piece that belongs
-        to another computation.
+        Raises `ValueError` for a label that occurs twice, for a name that was given to
+        another grid, and for a piece that belongs to another computation.
         """
+        if _plain(name) in self._names:
+            raise ValueError(f"two grids of one experiment have the name {name!r}.")
+        self._names.add(_plain(name))
         labels = {dim: list(values) for dim, values in points.items()}
         _require_distinct(labels)
 
@@ -126,7 +130,7 @@ class Runner:
         return _joined(labels, self._pieces(name, pieces, compute, given))
 
     def _path(self, *parts: str) -> Path | None:
-        plain = "--".join(re.sub(r"[^\w.-]+", "_", part) for part in parts)
+        plain = "--".join(map(_plain, parts))
         return None if self.scratch is None else self.scratch / f"{plain}.nc"
 
     def _pieces(
@@ -188,6 +192,11 @@ class Runner:
             # its training has ended
             piece.path.with_suffix(".npz").unlink(missing_ok=True)
         return found
+
+
+def _plain(part: str) -> str:
+    """As it stands in the name of a file."""
+    return re.sub(r"[^\w.-]+", "_", part)
 
 
 def _require_distinct(labels: Mapping[str, Sequence]) -> None:

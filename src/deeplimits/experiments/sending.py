@@ -37,6 +37,7 @@ class Sent(NamedTuple):
     jax: str
     double: bool
     matmul: str | None
+    partitionable: bool
     platform: str
     payload: bytes
 
@@ -49,6 +50,7 @@ def pack(module: str, compute: Callable[..., Arrays], *arguments: Any) -> Sent:
         jax.__version__,
         jax.config.read("jax_enable_x64"),
         jax.config.jax_default_matmul_precision,  # pyright: ignore
+        jax.config.jax_threefry_partitionable,  # pyright: ignore
         jax.default_backend(),
         pickle.dumps((compute, arguments)),
     )
@@ -65,6 +67,7 @@ def unpack(sent: Sent) -> xr.Dataset:
         with (
             jax.enable_x64(sent.double),
             jax.default_matmul_precision(sent.matmul),
+            jax.threefry_partitionable(sent.partitionable),
         ):
             compute, arguments = pickle.loads(sent.payload)
             return labelled(compute(*arguments))

@@ -17,6 +17,7 @@ from scipy.special import comb
 
 from ..checks import (
     as_floats,
+    as_singles,
     holds,
     require_finite,
     require_known,
@@ -83,7 +84,8 @@ def characteristic(
     - tanh: $\sinh(w X_t + b) = e^{wt} \sinh z$, in a form that holds for $|z|$ of any
       size, for $w \to 0$, and for $|wt|$ up to 80 (float32) or 700 (float64).
 
-    Raises `ValueError` for another activation. Source: `herty2022meanfield`.
+    Raises `ValueError` for another activation, and for tanh beyond these. Source:
+    `herty2022meanfield`.
 
     ```pycon
     >>> end = characteristic(jnp.ones(()), 1.0, 1.0, 0.0, activation="identity")
@@ -92,8 +94,12 @@ def characteristic(
     ```
     """
     require_known("activation with a closed form", activation, FLOWS)
-    start = as_floats("x", x)
+    start = as_singles("x", x)
     t, w, b = numbers(start, t=t, weight=weight, bias=bias)
+    if activation == "tanh":
+        most = 80 if start.dtype == jnp.float32 else 700
+        if not holds(lambda w: holds(lambda t: abs(w * t) <= most, t), w):
+            raise ValueError(f"weight and t: their product is beyond {most} for tanh.")
     return _on_the_line(start, t, w, b, activation)
 
 
@@ -103,7 +109,10 @@ def _on_the_line(x, t, w, b, activation):
         return _tanh_flow(x, t, w, b)
     z = w * x + b
     z = jax.nn.relu(z) if activation == "relu" else z
-    return x + t * z * divided(jnp.expm1, w * t)
+    growth = divided(jnp.expm1, w * t)
+    # what stands still does so also where others have gone to infinity
+    still = (z == 0) & jnp.isinf(growth)
+    return x + jnp.where(still, 0, t * z * growth)
 
 
 def numbers(like: Array, **values: Any) -> list[Array]:

@@ -139,13 +139,16 @@ class Noise(eqx.Module):
 
     def factor(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """$K(x)$; a root is that of the positive part."""
+        x = as_floats("x", x)
         if self.kind == "root":
             return self.kappa * jnp.sqrt(jnp.maximum(x, 0))
         return self.kappa * (x if self.kind == "linear" else jnp.ones_like(x))
 
     def diffusion(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         r"""$D(x) = \frac12 K(x)^2$."""
-        powers = {"constant": jnp.ones_like(x), "root": x, "linear": x**2}
+        x = as_floats("x", x)
+        root = jnp.maximum(x, 0)
+        powers = {"constant": jnp.ones_like(x), "root": root, "linear": x**2}
         return self.kappa**2 / 2 * powers[self.kind]
 
 

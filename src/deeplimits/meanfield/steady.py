@@ -17,7 +17,9 @@ from scipy import special, stats
 
 from ..checks import (
     as_doubles,
+    as_floats,
     as_number,
+    holds,
     require_known,
     require_whole,
     require_within,
@@ -37,6 +39,7 @@ def mean_activation(
     r"""The mean of $\sigma$ between two numbers, $\frac{1}{r - l}\int_l^r \sigma$, with
     no loss where they are close: in closed form for the identity, tanh, the logistic
     function and ReLU, else by Gauss–Legendre quadrature with eight nodes."""
+    left, right = as_floats("left", left), as_floats("right", right)
     middle, half = (left + right) / 2, (right - left) / 2
     activation = _by_name(activation)
     if activation == "identity":
@@ -92,7 +95,13 @@ def log_ratio(
     -4.0
     ```
     """
-    width, w, b = right - left, weight, bias
+    left, right = as_floats("left", left), as_floats("right", right)
+    w, b = as_floats("weight", weight), as_floats("bias", bias)
+    if noise.kind != "constant":
+        for name, points in (("left", left), ("right", right)):
+            if not holds(lambda x: (x > 0).all(), points):
+                raise ValueError(f"{name} must be positive: the noise is {noise.kind}.")
+    width = right - left
     if noise.kind == "constant":
         mean = mean_activation(w * left + b, w * right + b, activation)
         return 2 * width * mean / noise.kappa**2

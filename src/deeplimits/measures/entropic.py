@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
-from ..checks import require_whole, require_within
+from ..checks import as_scalar, require_whole, require_within
 from .distances import require_pair
 from .laws import Empirical
 
@@ -101,11 +101,12 @@ def _prepared(mu, nu, epsilon, p, tolerance, steps):
     """The arrays of both clouds, and the options, in one precision."""
     require_pair(mu, nu, p)
     require_whole(steps=steps)
-    require_within("(0, inf)", epsilon=epsilon, tolerance=tolerance)
+    require_within("(0, inf)", tolerance=tolerance)
     arrays = (mu.points, nu.points, mu.masses, nu.masses)
     dtype = jnp.result_type(*arrays)
     clouds = (array.astype(dtype) for array in arrays)
-    return (*clouds, jnp.asarray(epsilon, dtype)), (tolerance, steps, p)
+    epsilon = as_scalar("epsilon", epsilon, dtype, within="(0, inf)")
+    return (*clouds, epsilon), (tolerance, steps, p)
 
 
 @functools.partial(jax.jit, static_argnames=("p", "symmetric"))

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import (
     as_floats,
+    as_singles,
     holds,
     require_finite,
     require_shape,
@@ -74,7 +75,7 @@ class Empirical(AbstractMeasure):
         points: Float[Array | np.ndarray, "N d"] | Float[Array | np.ndarray, " N"],
         weights: Float[Array | np.ndarray, " N"] | None = None,
     ):
-        rows = as_floats("points", points)
+        rows = as_singles("points", points)
         rows = rows[:, None] if rows.ndim == 1 else rows
         require_shape("points", rows, (None, None))
         self.points = rows
@@ -136,7 +137,7 @@ class Histogram(AbstractMeasure):
         edges: Float[Array | np.ndarray, " edges"],
         masses: Float[Array | np.ndarray, " cells"],
     ):
-        self.edges = as_floats("edges", edges, shape=(None,))
+        self.edges = as_singles("edges", edges, shape=(None,))
         require_finite("edges", self.edges)
         if not holds(lambda x: x.size > 1 and (np.diff(x) >= 0).all(), self.edges):
             raise ValueError(f"edges must increase, two at least: {np.shape(edges)}.")
@@ -189,9 +190,9 @@ class Gaussian(AbstractMeasure):
         mean: Float[Array | np.ndarray, " d"],
         covariance: Float[Array | np.ndarray, "d d"],
     ):
-        self.mean = as_floats("mean", mean, shape=(None,))
+        self.mean = as_singles("mean", mean, shape=(None,))
         size = self.mean.size
-        self.covariance = as_floats("covariance", covariance, shape=(size, size))
+        self.covariance = as_singles("covariance", covariance, shape=(size, size))
         require_finite("mean or the covariance", (self.mean, self.covariance))
         if not holds(_semi_definite, self.covariance):
             raise ValueError(
@@ -241,7 +242,7 @@ def _images(
 def as_masses(name: str, values: Any, shape: tuple[int | None, ...]) -> Array:
     """Floats of that shape; `ValueError` where they are not finite, negative, or do
     not sum to 1, to half the digits of their precision."""
-    masses = as_floats(name, values, shape=shape)
+    masses = as_singles(name, values, shape=shape)
     require_finite(name, masses)
     if not holds(lambda w: (w >= 0).all(), masses):
         raise ValueError(f"{name} must not be negative: least {np.min(masses):.3g}.")
@@ -307,8 +308,8 @@ def affine_flow(
     `ValueError` for other shapes, and for a time that is not finite.
     """
     require_within("(-inf, inf)", time=time)
-    bias = as_floats("bias", bias, shape=(None,))
-    matrix = as_floats("matrix", matrix, shape=(bias.size, bias.size))
+    bias = as_singles("bias", bias, shape=(None,))
+    matrix = as_singles("matrix", matrix, shape=(bias.size, bias.size))
     return Affine(*_flow_parts(matrix, bias, jnp.asarray(time, bias.dtype)))
 
 
