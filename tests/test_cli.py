@@ -96,7 +96,7 @@ def test_seed_and_seeds(capsys):
         (["toy/normal", "--output=.unfinished"], "is where pieces are kept"),
         (["toy/normal", "--set", "seeds=True"], "seeds=True is no int"),
         (["toy/normal", "--seeds", "0"], "seeds must be positive, and finite: got 0"),
-        (["toy/normal", "--set", "depths=2,2"], "depth names a value twice: [2, 2]"),
+        (["toy/normal", "--set", "depths=2,2"], "depth names a value twice: 2."),
         (["toy/normal", "--set", "depths=()"], "depths needs at least one entry"),
         (["toy/normal", "--seed", "-1"], "--seed must lie between 0 and 4294967295"),
         (["toy/normal", f"--seed={2**32}"], "--seed must lie between 0 and 4294967295"),
@@ -500,6 +500,21 @@ def test_tuples_of_names_need_no_quotes(text):
     config = experiments.find("marion2024/initialisation").preset("smoke")
     found = experiments.override(config, {"initialisations": text})
     assert found.initialisations == ("tied", "smooth")
+
+
+def test_a_closed_error_stream_is_like_none():
+    run = in_a_process("""
+sys.stderr.close()
+stream = cli._Heedless(sys.stderr)
+assert not stream.isatty()
+for _ in range(50):
+    stream.flush()
+import os
+assert os.open(os.devnull, os.O_RDONLY) < 20
+sys.exit(cli.main(["list"]))""")
+    assert run.returncode == 0
+    closed = "sys.stdout = None\nsys.exit(cli.main(['--version']))"
+    assert in_a_process(closed).stderr.startswith("0.")
 
 
 @pytest.mark.parametrize("stream", ["None", "open('/dev/full', 'w')"])

@@ -710,11 +710,18 @@ def test_what_is_infinite_is_null():
 
 
 def test_a_name_cannot_pass_for_a_line_of_the_report():
-    names = "The network: smooth: ODE", "  => smooth"
+    names = "The network: smooth: ODE", "  => smooth", "The network:"
     found = diagnosis.diagnose([dict.fromkeys(names, noise(96))])
     lines = diagnosis.table(found).splitlines()
     assert sum(line.startswith("The network: ") for line in lines) == 1
-    assert [line[:1] for line in lines if "96" in line][:2] == ["'", "'"]
+    assert [line[:1] for line in lines if " 96 " in line] == ["'", "'", "'"]
+
+
+def test_a_mask_is_not_dropped():
+    masked = np.ma.masked_values(noise(96), noise(96)[3, 0, 0])
+    for network in ({"w": masked}, {"a": {"w": masked}}):
+        with pytest.raises(ValueError, match="is masked, and its mask would be lost"):
+            diagnosis.diagnose([network])
 
 
 def test_names_are_drawn_as_they_are(tmp_path):

@@ -159,6 +159,18 @@ def fitted(rule, factor=1.0):
     return fit(model, (x, factor * y), batches, mean_square_entry, optax.sgd(0.1), rule)
 
 
+def test_what_is_not_trained_may_be_complex():
+    def loss(model, part, key):
+        return jnp.sum((model[0] - part) ** 2)
+
+    model, batches = (jnp.ones(1), jnp.ones(1, complex)), orders(2, 1, 3, key=jr.key(9))
+    options = batches, loss, optax.sgd(0.1), Stopping(epochs=3)
+    found = fit(model, jnp.zeros(2), *options, trainable=(True, False))
+    assert found.losses[1] < found.losses[0]
+    with pytest.raises(ValueError, match=r"what is trained\[1\] must be floats"):
+        fit(model, jnp.zeros(2), *options)
+
+
 @pytest.mark.parametrize("model", [jnp.array([2j]), jnp.array([2])])
 def test_only_floats_are_trained(model):
     def loss(z, part, key):

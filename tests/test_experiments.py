@@ -7,7 +7,6 @@ import json
 import pickle
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import jax
@@ -540,24 +539,63 @@ def test_every_experiment_runs_at_its_smallest(name, compiled, promoting):
 # ------------------------------------------------- what makes a computation this one
 
 
+MINE = """
+from deeplimits import experiments
+
+def value(config, point, key):
+    return {"value": 1.0}
+
+def compute(config, run):
+    return run.each("one", {}, value)
+
+run = experiments.Experiment("mine/one", "", {}, compute, __name__)
+"""
+
+
+def mine(folder, monkeypatch, text=MINE):
+    """The experiment of a module outside the library, with data beside it."""
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    (folder / "mine.py").write_text(text)
+    return importlib.import_module("mine").run
+
+
 def test_code_outside_the_library_is_part_of_the_identity(tmp_path, monkeypatch):
-    """Edited, it is another computation; written nowhere, it is refused."""
-    monkeypatch.syspath_prepend(tmp_path)
+    """Edited and read anew it is another computation, edited alone it is refused."""
+    place = {"key": jr.key(0), "scratch": tmp_path / "kept"}
+    old = mine(tmp_path, monkeypatch)
+    assert old.run(Toy(), **place)["value"] == 1.0
+    edited = mine(tmp_path, monkeypatch, MINE.replace("1.0", "222.0"))
+    with pytest.raises(ValueError, match="mine was edited after this process"):
+        old.run(Toy(), **place)
+    with pytest.raises(ValueError, match="its code differs"):
+        edited.run(Toy(), **place)
+    assert edited.run(Toy(), key=jr.key(0))["value"] == 222.0
+    (tmp_path / "mine.yml").write_text("a: 1")
+    with pytest.raises(ValueError, match="mine was edited after this process"):
+        edited.run(Toy(), key=jr.key(0))
+    assert sources.foreign_hash("mine") != sources.foreign_hash("toy")
 
-    def hashed(text):
-        (tmp_path / "mine.py").write_text(text)
-        sources.code_hash.cache_clear()
-        sources.running_hash.cache_clear()
-        return sources.running_hash("mine")
 
-    texts = "x = 1", "x = 2", "from deeplimits import losses\nx = 2"
-    assert len({hashed(text) for text in texts}) == 3
-    assert hashed("x = 1") == hashed("x = 1  # a comment")
-    monkeypatch.setitem(sys.modules, "typed", types.ModuleType("typed"))
-    with pytest.raises(ValueError, match="typed is in no file"):
-        sources.running_hash("typed")
-    sources.code_hash.cache_clear()
-    sources.running_hash.cache_clear()
+def test_all_of_the_library_is_behind_code_outside_it(tmp_path, monkeypatch):
+    """It may reach any module through the package."""
+    found = mine(tmp_path, monkeypatch)
+    before = sources.foreign_hash("mine")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sources, "tree", lambda: "edited")
+        assert sources.foreign_hash("mine") != before
+    monkeypatch.setitem(
+        sources._AT_IMPORT, sources.ROOT / "deeplimits/films.py", (0, 0)
+    )
+    with pytest.raises(ValueError, match=r"films\.py was edited after"):
+        found.run(Toy(), key=jr.key(0))
+
+
+def test_what_is_typed_into_a_notebook_runs_and_is_not_kept(tmp_path):
+    typed = dataclasses.replace(TOY, module="nowhere.at.all")
+    typed.run(Toy(), key=jr.key(0))
+    with pytest.raises(ValueError, match="the code of toy/noise is in no file"):
+        typed.run(Toy(), key=jr.key(0), scratch=tmp_path)
 
 
 def test_bits_that_are_drawn_otherwise_are_of_another_computation(tmp_path):
@@ -573,14 +611,17 @@ def test_an_experiment_has_one_key(key, as_in_use):
         TOY.run(Toy(), key=key)
 
 
-def test_two_grids_of_one_name_are_refused(tmp_path):
+def test_two_pieces_of_one_name_are_refused(tmp_path):
     def twice(config, run):
-        first = run.each("a b", {}, ones)
-        return first + run.each("a_b", {}, draws)
+        first = run.each("a b", {"depth": [2]}, ones)
+        run.each("a b", {"depth": [4]}, ones)
+        return first + run.each("a_b", {"depth": [2]}, draws)
 
     both = dataclasses.replace(TOY, compute=twice)
     for scratch in (None, tmp_path):
-        with pytest.raises(ValueError, match=r"two grids .* have the name 'a_b'"):
+        with pytest.raises(
+            ValueError, match=r"two pieces .* have the name a_b--0--depth-2"
+        ):
             both.run(Toy(), key=jr.key(0), scratch=scratch)
 
 
@@ -588,12 +629,19 @@ def test_numbers_of_numpy_and_lists_are_configurations():
     plain = TOY.identity(Toy(depths=(2,), rate=0.5), jr.key(0))
     assert TOY.identity(Toy((np.int64(2),), np.float64(0.5)), jr.key(0)) == plain
     assert TOY.identity(Toy([2], 0.5), jr.key(0)) == plain
+    wide = {"rate": np.longdouble(0.5)}
+    assert results.config_json(wide) == results.config_json({"rate": 0.5})
+    anyhow = dataclasses.replace(TOY, compute=lambda config, run: xr.Dataset({"x": 1}))
+    for config in ({"rate": 0.5}, None):
+        anyhow.run(config, key=jr.key(0))
+    with pytest.raises(ValueError, match="rate is beyond float64"):
+        anyhow.run({"rate": (10**400,)}, key=jr.key(0))
     with pytest.raises(ValueError, match=r"depths must be positive, .* got \[0\]"):
         Toy([0])
 
 
 def test_a_piece_with_an_odd_identity_is_refused(tmp_path):
-    for odd in ("{", "1", "[1]"):
+    for odd in ("{", "1", "[1]", "[" * 100_000):
         found = xr.Dataset({"x": 1.0}, attrs={"identity": odd})
         with pytest.raises(ValueError, match="does not say soundly"):
             results.require_same({"experiment": "toy"}, found, tmp_path / "x.nc")

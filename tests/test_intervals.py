@@ -166,6 +166,12 @@ def test_what_is_unmeasured_stays_so_in_every_operation():
     assert (0 * half).numbers == (0, 0, 0)
 
 
+def test_a_number_is_added_to_halves_of_any_kind():
+    half = Interval(1.0, 0.5, 1.5, Kind.CASES)
+    found = Interval(1.0, 0.5, 1.5, Kind.RANGE_CASES, (half, half)) + 1
+    assert found.halves == (half + 1, half + 1)
+
+
 def test_what_is_no_slope_stands_for_itself_in_both_halves():
     """A slope that bends does not come to lie in a range by what is added to it."""
     other = OTHERS[0]

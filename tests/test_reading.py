@@ -824,6 +824,16 @@ def test_digits_of_all_kinds_number_names():
         assert stages.numbered([*names, "other"]) == names
 
 
+def test_raised_digits_are_numbers_and_letters_are_none():
+    stacks = {"w₁": layer(1, 8, 3, 2), "w₂": layer(2, 8, 3, 2)}
+    with pytest.raises(ValueError, match=r"or stacks\? Choose stacks with '\*'"):
+        diagnosis.of(stacks)
+    assert list(diagnosis.of(stacks, pattern="*")) == ["w₁", "w₂"]
+    for pair in (("\u212a", "K"), ("\ufb01x", "fix")):  # Kelvin, and a ligature
+        arrays = dict.fromkeys(pair, layer(1, 8, 3, 2))
+        assert list(diagnosis.of(arrays)) == list(pair)
+
+
 def test_two_stages_of_one_name_are_refused():
     """One would stand for both, and its verdict for the network."""
     arrays = {f"a.{k}.#.w": layer(k) for k in range(8)}

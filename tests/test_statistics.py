@@ -227,10 +227,25 @@ def test_the_trend_of_thousands_of_equal_layers_is_the_layer(dtype):
     np.testing.assert_allclose(np.asarray(noise, float), 0, atol=1e-5)
 
 
-def test_a_mask_is_not_dropped():
+@pytest.mark.parametrize("first", [0.75, 100.0, 1e4])
+def test_a_trend_has_the_digits_of_its_precision(first, as_in_use):
+    """A first layer far from the others, or a common part, takes none of them away."""
+    noise = np.random.default_rng(5).standard_normal((4000, 1))
+    layers = np.where(np.arange(4000)[:, None] > 0, noise + 5, first)
+    exact = np.asarray(statistics.trend_and_noise(jnp.asarray(layers))[0])
+    single = statistics.trend_and_noise(jnp.asarray(layers, jnp.float32))[0]
+    assert abs(np.asarray(single, float) - exact)[1500:].max() < 1e-6 * max(5, first)
+
+
+def test_a_mask_is_not_dropped(as_in_use):
     masked = np.ma.masked_array([1.0, 2.0, 1e9], [False, False, True])
     with pytest.raises(ValueError, match="samples must not be masked"):
         statistics.mean_interval(masked)
+    for measure in (statistics.scaling_norms, statistics.trend_and_noise):
+        with pytest.raises(ValueError, match="weights must not be masked"):
+            measure(masked[:, None])
+    whole = statistics.mean_interval(np.ma.masked_array([1.0, 2.0, 3.0]))
+    assert whole.value == 2
 
 
 def test_equal_layers_leave_no_noise(as_in_use):

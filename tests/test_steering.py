@@ -219,3 +219,9 @@ def test_what_a_hinge_does_not_read_stands_still(as_in_use):
     moved = steering.hinge_flow(x, jnp.array([800.0, 0.0]), jnp.array([1.0, 0.0]))
     assert moved[0].tolist() == [-1, 3]
     assert moved[1].tolist() == [np.inf, 3]
+    slopes = jax.jacobian(
+        lambda z: steering.hinge_flow(
+            z[None], jnp.array([800.0, 0.0]), jnp.array([1.0, 0.0])
+        )[0]
+    )(x[0])
+    np.testing.assert_array_equal(slopes, np.eye(2))

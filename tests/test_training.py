@@ -447,6 +447,19 @@ def test_a_flow_takes_no_optimiser(as_in_use):
     """Their updates point downhill, and the flow goes against what a rule returns."""
     network, data = problem(key=jr.key(3))
     times = jnp.array([0.0, 1.0])
-    for rule, words in ((optax.sgd(1.0), "would climb"), (optax.adam(1.0), "a state")):
-        with pytest.raises(ValueError, match=words):
+    for rule in (optax.sgd(1.0), optax.adam(1.0)):
+        with (
+            jax.numpy_dtype_promotion("standard"),
+            pytest.raises(ValueError, match="would climb"),
+        ):
             gradient_flow.flow(network, data, losses.mean_square, times, rule=rule)
+
+
+def test_a_flow_keeps_to_a_plane():
+    """Its rule takes the ones to nothing, but for rounding."""
+    normal = jnp.ones(7) / jnp.sqrt(7.0)
+    rule = optax.stateless(lambda grads, _: grads - normal * (normal @ grads))
+    start, times = jnp.arange(7.0), jnp.array([5.0])
+    path = gradient_flow.flow(start, None, lambda z, *_: z @ z / 2, times, rule=rule)
+    off = start.mean()
+    np.testing.assert_allclose(path[0], off + (start - off) * np.exp(-5), atol=1e-6)

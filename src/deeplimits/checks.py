@@ -148,7 +148,7 @@ def as_doubles(
 def as_real(name: str, array: Any, convert: Callable[[Any], Any]) -> Any:
     """What `convert` (of NumPy or JAX) makes of it; `ValueError` for what is no array
     of real numbers, and for a masked one, whose mask would be lost."""
-    if isinstance(array, np.ma.MaskedArray):
+    if any(map(np.ma.is_masked, array if isinstance(array, list | tuple) else [array])):
         raise ValueError(f"{name} must not be masked: take what is not, or fill it.")
     try:
         converted = convert(array)
@@ -291,7 +291,7 @@ def require_multiple(config: Any, whole: str, part: str) -> None:
 
 def require_choices(what: str, chosen: Iterable[str], known: Iterable[str]) -> None:
     """Raise `ValueError` for a tuple of names that is empty or holds an unknown one."""
-    if not isinstance(chosen, tuple | list):
+    if isinstance(chosen, str) or not isinstance(chosen, Iterable):
         raise ValueError(f"choose from a tuple of names of {what}s: got {chosen!r}.")
     if not (names := tuple(chosen)):
         raise ValueError(f"choose at least one {what}; known: {', '.join(known)}.")

@@ -69,7 +69,9 @@ class _Heedless:
         return getattr(self._stream, name)
 
     def isatty(self) -> bool:
-        return self._stream is not None and self._stream.isatty()
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            return self._stream.isatty()
+        return False
 
     def write(self, text: str) -> int:
         if self._stream is not None:
@@ -93,7 +95,7 @@ def _print_anywhere() -> None:
 
     codecs.register_error("spelt", spelt)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and not stream.closed:
             stream.reconfigure(errors="spelt")
 
 
@@ -150,7 +152,9 @@ def _forget(stream: Any) -> None:
         stream.flush()
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            number = stream.fileno()
+            with open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), number)
 
 
 class _Stopped(KeyboardInterrupt):
@@ -202,7 +206,7 @@ class _Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Without dropping the error of what cannot be written, as argparse does."""
-        print(message, end="", file=file, flush=True)
+        print(message, end="", file=file or sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """Training by epochs until the loss is small: one compiled program."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -95,14 +96,16 @@ def fit(
     loss: Loss,
     optimiser: optax.GradientTransformation,
     rule: Stopping,
+    *,
+    trainable: PyTree | Callable[[Any], PyTree] = eqx.is_inexact_array,
 ) -> Fit:
     """Train on `batches` of the data, epoch after epoch, until the `rule` says so.
 
     `batches` names the examples of each batch of each epoch (see `orders`), for as many
     epochs as the rule allows, or more. It may all be compiled, and mapped over seeds. A
     loss that is not finite stops it, too. Raises `ValueError` for too few epochs of
-    batches, for examples that the data do not have, and for weights or data that are
-    not finite.
+    batches, for examples that the data do not have, for weights or data that are
+    not finite, and where what `trainable` marks (see `train`) is nothing, or no float.
 
     ```pycon
     >>> import optax
@@ -119,7 +122,7 @@ def fit(
     require_finite("model", model)
     require_finite("data", data)
     data = jax.tree.map(jnp.asarray, data)  # NumPy's cannot be indexed by a tracer
-    params, fixed = split_trainable(model, eqx.is_inexact_array)
+    params, fixed = split_trainable(model, trainable)
 
     def update(carry, chosen):
         params, state = carry

@@ -75,11 +75,9 @@ def flow(
 
 def _require_rule(rule: optax.GradientTransformation, params: PyTree) -> None:
     ones = jax.tree.map(jnp.ones_like, params)
-    state = rule.init(ones)
-    if jax.tree.leaves(state):
-        raise ValueError("rule keeps a state: a flow needs one without.")
-    along = sum(jnp.sum(part) for part in jax.tree.leaves(rule.update(ones, state)[0]))
-    if not holds(lambda total: total >= 0, along):
+    found = jax.tree.leaves(rule.update(ones, rule.init(ones))[0])
+    along, size = sum(map(jnp.sum, found)), sum(map(jnp.size, found))
+    if not holds(lambda total: total >= -1e-4 * size, along):  # less is rounding
         raise ValueError(
             "rule turns gradients round, as an optimiser does: the flow goes against "
             "what it returns, and would climb."

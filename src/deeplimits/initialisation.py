@@ -30,7 +30,7 @@ from .checks import (
 
 Path = Callable[[Any], Any]
 Shape = Sequence[int]
-_MOST_LEVELS = 100  # of a lacunary path: 2^100 is a number in each precision
+_MOST_LEVELS = 100  # of a lacunary path: 2^100 is a number in single precision
 
 
 def _check(depth: int, shape: Shape) -> tuple[int, ...]:
@@ -367,7 +367,7 @@ class PiecewiseLinear(eqx.Module):
         index, fraction = _cell(self.layers, s)
 
         def between(z):
-            z = as_singles("layers", z)
+            z = as_singles("layers", z) if jnp.size(z) else jnp.asarray(z)
             following = z[jnp.minimum(index + 1, z.shape[0] - 1)]
             return z[index] + fraction * (following - z[index])
 

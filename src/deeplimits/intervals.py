@@ -121,6 +121,7 @@ class Interval:
         operation: Callable[[float, float], float],
         other: "Interval | SupportsFloat",
     ) -> "Interval":
+        given = other
         if not isinstance(other, Interval):
             other = _point(other, self.kind)
         if self.kind != other.kind:
@@ -129,7 +130,11 @@ class Interval:
             )
         if operation is operator.truediv and 0 in other:
             raise ValueError(f"the divisor holds zero: {other}.")
-        halves = _halves(lambda a, b: a._combine(operation, b), self, other)
+        # a number is one in each half, of whichever kind that is
+        number = not isinstance(given, Interval)
+        halves = _halves(
+            lambda a, b: a._combine(operation, given if number else b), self, other
+        )
         # each operation is monotone in each number: the extremes are at the corners
         x, y = (self.low, self.high), (other.low, other.high)
         corners = [operation(p, q) for p in x for q in y]

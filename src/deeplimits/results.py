@@ -80,6 +80,8 @@ def config_json(config: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """A number of NumPy as one of Python."""
+    if isinstance(value, np.floating):
+        return float(value)
     if isinstance(value, np.generic):
         return value.item()
     raise ValueError(f"a configuration holds numbers, names, tuples: got {value!r:.60}")
@@ -173,7 +175,7 @@ def require_same(
         )
     try:
         there = dict(json.loads(found.attrs["identity"]))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} does not say soundly which computation it holds: move it away, or "
             "name another file."

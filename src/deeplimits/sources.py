@@ -6,6 +6,7 @@ beside it under its name, and counts with it. Comments and docstrings do not cou
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -82,7 +83,7 @@ def closure(names: Iterable[str], root: Path = ROOT) -> dict[str, Path]:
     queue = list(names)
     while queue:
         name = queue.pop()
-        path = _file(root, name) if f"{name}.".startswith(f"{PACKAGE}.") else None
+        path = _file(root, name) if belongs(name) else None
         if path is None or name in found:
             continue
         found[name] = path
@@ -109,32 +110,28 @@ def with_data(paths: Iterable[Path]) -> list[Path]:
 
 @functools.cache
 def code_hash(module: str, root: Path = ROOT) -> str:
-    """One hash for a module and all that it leads to, whatever commit they are of.
-
-    A module that does not belong to the library counts with what it leads to in there.
-    Raises `ValueError` for one that lies in no file.
-    """
-    files = _behind(module, root)
-    hashes = {
-        p.relative_to(root).as_posix() if p.is_relative_to(root) else p.name: mark(p)
-        for p in files
-    }
+    """One hash for a module and all that it leads to, whatever commit they are of."""
+    files = with_data(closure([module], root).values())
+    hashes = {p.relative_to(root).as_posix(): mark(p) for p in files}
     return digest(repr(sorted(hashes.items())).encode())
 
 
-def _behind(module: str, root: Path) -> list[Path]:
-    if f"{module}.".startswith(f"{PACKAGE}."):
-        return with_data(closure([module], root).values())
+NOWHERE = "in no file"
+
+
+def foreign_hash(module: str) -> str:
+    """One hash for a module outside the library, as its file is now, the data beside it
+    and the whole library; `NOWHERE` for what was typed into a notebook. Other modules
+    that it imports do not count.
+    """
     path = getattr(sys.modules.get(module), "__file__", None)
-    if module not in sys.modules and (spec := importlib.util.find_spec(module)):
-        path = spec.origin
-    if path is None:
-        raise ValueError(
-            f"{module} is in no file: write the experiment in a module, so that what "
-            "it runs can be told from what it ran before."
-        )
-    names = imports(ast.parse(Path(path).read_text(encoding="utf-8")), "")
-    return [Path(path), *with_data(closure(names, root).values())]
+    if module and module not in sys.modules:
+        with contextlib.suppress(ImportError, ValueError):
+            path = getattr(importlib.util.find_spec(module), "origin", None)
+    if path is None or not Path(path).is_file():
+        return NOWHERE
+    contents = [digest(p.read_bytes()) for p in with_data([Path(path)])]
+    return digest("".join([*contents, tree()]).encode())
 
 
 def _stamps() -> dict[Path, tuple[int, int]]:
@@ -146,6 +143,19 @@ def _stamps() -> dict[Path, tuple[int, int]]:
 _AT_IMPORT = _stamps()
 
 
+def belongs(module: str) -> bool:
+    """Whether a module is one of the library."""
+    return f"{module}.".startswith(f"{PACKAGE}.")
+
+
+def behind(module: str) -> str:
+    """`running_hash` of a module of the library, `foreign_hash` of any other."""
+    if belongs(module):
+        return running_hash(module)
+    _require_unedited(_AT_IMPORT)
+    return foreign_hash(module)
+
+
 @functools.cache
 def running_hash(module: str) -> str:
     """`code_hash` of what this process runs.
@@ -153,15 +163,18 @@ def running_hash(module: str) -> str:
     Raises `ValueError` where one of its files was written after the library had been
     imported: what runs may be older than what the file says now.
     """
+    _require_unedited(with_data(closure([module]).values()))
+    return code_hash(module)
+
+
+def _require_unedited(files: Iterable[Path]) -> None:
     now = _stamps()
-    files = (path for path in _behind(module, ROOT) if path in now)
-    edited = [path.name for path in files if now[path] != _AT_IMPORT.get(path)]
+    edited = [path.name for path in files if now.get(path) != _AT_IMPORT.get(path)]
     if edited:
         raise ValueError(
             f"{edited[0]} was edited after this process had imported the library: "
             "start again, so that one code computes all."
         )
-    return code_hash(module)
 
 
 def tree(root: Path = ROOT) -> str:

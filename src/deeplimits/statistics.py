@@ -152,9 +152,12 @@ def mean_interval(samples: ArrayLike, *, level: float = 0.95) -> Interval:
 def _flat(
     weights: Float[Array | np.ndarray, "depth ..."],
 ) -> Float[Array | np.ndarray, "depth entries"]:
-    given = weights.dtype if isinstance(weights, np.ndarray) else np.dtype(int)
-    own = given.kind == "f" and given.itemsize >= 4
-    weights = weights if own else as_singles("weights", weights)
+    own = isinstance(weights, np.ndarray) and weights.dtype.kind == "f"
+    if own and not np.ma.is_masked(weights):
+        coarse = weights.dtype.itemsize < 4
+        weights = weights.astype(np.float32) if coarse else np.asarray(weights)
+    else:
+        weights = as_singles("weights", weights)
     if weights.ndim < 1 or weights.shape[0] < 2:
         raise ValueError(
             f"weights need two or more layers on the first axis: {weights.shape}."
@@ -224,10 +227,12 @@ def trend_and_noise(
     depth = rows.shape[0]
     k = np.arange(depth)
     reach = np.minimum(max(1, int(window * depth / 2)), np.minimum(k, depth - 1 - k))
-    # of what differs from the first layer: a sum of all would lose the digits of that
+    # Sums lose the digits of what all layers share: first the first layer goes, so that
+    # of equal layers nothing is left, and then the mean, which it may be far from.
     apart = rows - rows[:1]
+    apart, middle = apart - (mean := apart.mean(0, keepdims=True)), rows[:1] + mean
     sums = jnp.cumsum(jnp.pad(apart, ((1, 0), (0, 0))), axis=0)
     counts = jnp.asarray(2 * reach + 1, rows.dtype)[:, None]
     trend = (sums[k + reach + 1] - sums[k - reach]) / counts
     shape = np.shape(weights)
-    return (rows[:1] + trend).reshape(shape), (apart - trend).reshape(shape)
+    return (middle + trend).reshape(shape), (apart - trend).reshape(shape)

@@ -173,7 +173,7 @@ def hinge_flow(
     push, growth = jnp.outer(jnp.maximum(x @ a + b, 0), v), divided(jnp.expm1, a @ v)
     # what is not pushed stands still, also where others have gone to infinity
     still = (push == 0) & jnp.isinf(growth)
-    return jnp.add(x, jnp.where(still, 0, growth * push))
+    return jnp.add(x, jnp.where(still, 1, growth) * push)
 
 
 # ------------------------------------------------------------- with an outer vector

@@ -67,10 +67,11 @@ def split_trainable(
 def _require_trainable(params: PyTree) -> None:
     """Raise `ValueError` where nothing is trained, and for weights that are no floats:
     along what JAX calls their gradient complex ones climb."""
-    if not (leaves := jax.tree.leaves(params)):
+    if not jax.tree.leaves(params):
         raise ValueError("nothing is trained: mark arrays of floats in the model.")
-    for leaf in leaves:
-        require_floats("what is trained", leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not isinstance(leaf, float):
+            require_floats(f"what is trained{jax.tree_util.keystr(path)}", leaf)
 
 
 class Run(NamedTuple):
@@ -143,8 +144,8 @@ def train(
     is saved. Called again with that file, on as many devices of the same kind, it goes
     on from there and ends with the same numbers. `ensemble=True` trains several models
     at once, `over_devices`: model, data and key carry a leading axis. Raises
-    `ValueError` for bad sizes, weights or data that are not finite, and for a
-    checkpoint that belongs to another run.
+    `ValueError` for bad sizes, weights or data that are not finite, where nothing or
+    what is no float is to be trained, and for a checkpoint of another run.
 
     ```pycon
     >>> import optax

@@ -165,9 +165,10 @@ def _arranged(
     if pattern is None and (not stages or _ambiguous(shapes, stages)):
         names = numbered(shapes)
         guess = re.sub("[0-9]+", "#", printable(names[0], 50), count=1)
+        layers = f"layers with a pattern such as '{guess}', " if "#" in guess else ""
         raise ValueError(
             f"{listed(names, 2)} in {source}: layers that were saved one by one, or "
-            f"stacks? Choose layers with a pattern such as '{guess}', stacks with '*'."
+            f"stacks? Choose {layers}stacks with '*'."
         )
     return stages, left
 

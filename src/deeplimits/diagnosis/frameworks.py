@@ -96,6 +96,8 @@ def _leaves(prefix: str, tree: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _stored(leaf: Any) -> Stored:
+    if np.ma.is_masked(leaf):
+        raise ValueError("an array is masked, and its mask would be lost.")
     shape = tuple(map(int, leaf.shape))
     if hasattr(leaf, "detach"):
         kind = str(leaf.dtype).removeprefix("torch.")

@@ -61,7 +61,7 @@ def table(parameters: Sequence[Parameter]) -> str:
 
 def _shown(name: str) -> str:
     """A name, in quotes where it could be read as a line of the report."""
-    return repr(name) if ": " in name or name != name.strip() else name
+    return repr(name) if ": " in f"{name} " or name != name.strip() else name
 
 
 def _lines(parameter: Parameter, names: int) -> Iterator[str]:

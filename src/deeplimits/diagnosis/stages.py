@@ -96,12 +96,16 @@ def numbered(names: Iterable[str]) -> list[str]:
     """The names that have a number of their own, or differ from another by a number
     within a word, as `fc1` and `fc2`."""
     names = list(names)
-    # any digits, as raised or circled ones
-    plain = [unicodedata.normalize("NFKC", name) for name in names]
-    words = [re.sub(r"\d+", "0", name) for name in plain]
+    words = [re.sub(r"\d+", "0", "".join(map(_digit, name))) for name in names]
     count = Counter(words)
     found = zip(names, words, strict=True)
     return [name for name, word in found if count[word] > 1 or _NUMBER.search(name)]
+
+
+def _digit(letter: str) -> str:
+    """Of a raised or circled digit the plain one; all else as it is."""
+    plain = unicodedata.normalize("NFKC", letter)
+    return plain if plain.isdigit() else letter
 
 
 def _descend(shapes: Mapping[str, Shape], starts: dict[str, int]) -> list[Stage]:

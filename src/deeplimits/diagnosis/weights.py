@@ -150,7 +150,7 @@ def check_array(array: np.ndarray | Stack, name: str) -> None:
     """
     if not hasattr(array, "dtype"):
         raise ValueError(f"{name} is no array but a {type(array).__name__}.")
-    if isinstance(array, np.ma.MaskedArray):
+    if np.ma.is_masked(array):
         raise ValueError(f"{name} is masked, and its mask would be lost.")
     if array.dtype.kind not in "iu" and not is_float(array.dtype):
         raise ValueError(f"{name} is not numeric: it has type {array.dtype}.")

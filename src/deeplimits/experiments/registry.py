@@ -40,6 +40,11 @@ class Experiment:
     compute: Callable[[Any, Runner], xr.Dataset]
     module: str
     reads: tuple[str, ...] = ()
+    stamp: str = dataclasses.field(default="", init=False, repr=False)
+
+    def __post_init__(self):
+        if not sources.belongs(self.module):  # its file may be edited while it runs
+            object.__setattr__(self, "stamp", sources.foreign_hash(self.module))
 
     def preset(self, profile: str) -> Any:
         """The configuration of that profile."""
@@ -53,7 +58,7 @@ class Experiment:
         the checksums of the archives that it reads.
         Version and commit are not in it: they say where the code came from, and an
         edit of a page between two commits changes no number. Raises `ValueError` for
-        what is not one key of JAX.
+        what is not one key of JAX, and where the experiment's module was edited since.
         """
         try:
             kind, data = jr.key_impl(key), jr.key_data(key)
@@ -70,8 +75,17 @@ class Experiment:
             "config": results.config_json(config),
             "key": f"{kind} {data.tolist()}{other}",
             "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
-            "code": sources.running_hash(self.module),
+            "code": self._code(),
         } | ({"archives": json.dumps(read)} if read else {})
+
+    def _code(self) -> str:
+        code = sources.behind(self.module)
+        if self.stamp not in ("", code):
+            raise ValueError(
+                f"{self.module} was edited after this process had imported it: start "
+                "again, so that one code computes all."
+            )
+        return code
 
     def run(
         self,
@@ -88,10 +102,18 @@ class Experiment:
         Float32 products are made in float32 on every device: left to itself, JAX
         multiplies in TensorFloat-32 on a recent GPU, to three digits, less than the
         distances that these experiments measure. Raises `ValueError` where `scratch`
-        holds pieces of another computation, and for a number beyond the largest of
-        the precision.
+        holds pieces of another computation, for a number beyond the largest of
+        the precision, for a result with a coordinate that names a value twice, and
+        where an experiment that was typed into a notebook, whose code no file tells, is
+        to be kept in pieces or computed elsewhere.
         """
         identity = self.identity(config, key)
+        alone = scratch is None and executor is None
+        if identity["code"] == sources.NOWHERE and not alone:
+            raise ValueError(
+                f"the code of {self.name} is in no file: write it in a module, so that "
+                "what it runs can be told from what it ran before."
+            )
         _require_representable(config, identity["precision"])
         folder = None if scratch is None else Path(scratch)
         place = folder, progress, self.module, executor, self.reads
@@ -100,14 +122,16 @@ class Experiment:
             found = self.compute(config, runner)
         for dim, labels in found.indexes.items():
             if not labels.is_unique:
-                raise ValueError(f"{dim} names a value twice: {labels.tolist()}.")
+                twice = labels[labels.duplicated()][0]
+                raise ValueError(f"{dim} names a value twice: {twice}.")
         return found.assign_attrs(identity=json.dumps(identity))
 
 
 def _require_representable(config: Any, precision: str) -> None:
     most = float(np.finfo(precision).max)
-    for name, value in dataclasses.asdict(config).items():
-        for entry in value if isinstance(value, tuple | list) else (value,):
+    fields = config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
+    for name, value in fields.items():
+        for entry in jax.tree.leaves(value):
             if isinstance(entry, int | float) and most < abs(entry) < math.inf:
                 raise ValueError(f"{name} is beyond {precision}: got {entry}.")
 

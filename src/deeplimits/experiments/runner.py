@@ -104,33 +104,34 @@ class Runner:
         handed to every point as a fourth argument. Each point is a piece, and so is
         what is shared: with a folder to keep them in, a run that was killed goes on at
         the piece where it stopped.
-        Raises `ValueError` for a label that occurs twice, for a name that was given to
-        another grid, and for a piece that belongs to another computation.
+        Raises `ValueError` for a label that occurs twice, for a piece that has the name
+        of another, and for one that belongs to another computation.
         """
-        if _plain(name) in self._names:
-            raise ValueError(f"two grids of one experiment have the name {name!r}.")
-        self._names.add(_plain(name))
         labels = {dim: list(values) for dim, values in points.items()}
         _require_distinct(labels)
+        place = self._path(name, "shared") if shared is not None else None
 
         @functools.cache  # not even read where every point is there already
         def given() -> tuple[Mapping[str, np.ndarray], ...]:
             if shared is None:
                 return ()
-            piece = _Piece({}, self._path(name, "shared"))
+            piece = _Piece({}, place)
             [found] = self._pieces(f"{name}, shared", [piece], shared)
             return ({str(k): v.values for k, v in found.items()},)
 
         pieces = []
-        for place, values in enumerate(itertools.product(*labels.values())):
+        for number, values in enumerate(itertools.product(*labels.values())):
             here = dict(zip(labels, values, strict=True))
             # the place, since labels may differ in what a file's name leaves out
-            parts = (name, str(place), *(f"{dim}-{v}" for dim, v in here.items()))
+            parts = (name, str(number), *(f"{dim}-{v}" for dim, v in here.items()))
             pieces.append(_Piece(here, self._path(*parts)))
         return _joined(labels, self._pieces(name, pieces, compute, given))
 
     def _path(self, *parts: str) -> Path | None:
-        plain = "--".join(map(_plain, parts))
+        plain = "--".join(re.sub(r"[^\w.-]+", "_", part) for part in parts)
+        if plain in self._names:
+            raise ValueError(f"two pieces of one experiment have the name {plain}.")
+        self._names.add(plain)
         return None if self.scratch is None else self.scratch / f"{plain}.nc"
 
     def _pieces(
@@ -192,11 +193,6 @@ class Runner:
             # its training has ended
             piece.path.with_suffix(".npz").unlink(missing_ok=True)
         return found
-
-
-def _plain(part: str) -> str:
-    """As it stands in the name of a file."""
-    return re.sub(r"[^\w.-]+", "_", part)
 
 
 def _require_distinct(labels: Mapping[str, Sequence]) -> None:

@@ -46,7 +46,7 @@ def pack(module: str, compute: Callable[..., Arrays], *arguments: Any) -> Sent:
     """`compute(*arguments)` of an experiment's module, to be computed as here."""
     return Sent(
         module,
-        sources.running_hash(module),
+        sources.behind(module),
         jax.__version__,
         jax.config.read("jax_enable_x64"),
         jax.config.jax_default_matmul_precision,  # pyright: ignore
@@ -155,7 +155,10 @@ def _require_same(sent: Sent) -> None:
 def _code(module: str) -> str:
     """The hash of the code that this process runs: none where a file has changed since
     the first piece came, since a part may have been imported before."""
-    return sources.code_hash(module) if sources.tree() == _first_seen() else "edited"
+    if sources.tree() != _first_seen():
+        return "edited"
+    ours = sources.belongs(module)
+    return sources.code_hash(module) if ours else sources.foreign_hash(module)
 
 
 @functools.cache

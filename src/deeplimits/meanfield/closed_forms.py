@@ -112,7 +112,7 @@ def _on_the_line(x, t, w, b, activation):
     growth = divided(jnp.expm1, w * t)
     # what stands still does so also where others have gone to infinity
     still = (z == 0) & jnp.isinf(growth)
-    return x + jnp.where(still, 0, t * z * growth)
+    return x + t * z * jnp.where(still, jnp.finfo(z.dtype).max, growth)
 
 
 def numbers(like: Array, **values: Any) -> list[Array]:
