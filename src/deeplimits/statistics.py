@@ -217,9 +217,9 @@ def trend_and_noise(
     $(0, 1]$.
 
     ```pycon
-    >>> trend, noise = trend_and_noise(jnp.array([0.0, 1.0, 2.0, 6.0, 4.0]))
+    >>> trend, noise = trend_and_noise(jnp.array([0.0, 1.0, 2.0, 6.0, 1.0]))
     >>> trend.tolist(), noise.tolist()
-    ([0.0, 1.0, 3.0, 4.0, 4.0], [0.0, 0.0, -1.0, 2.0, 0.0])
+    ([0.0, 1.0, 3.0, 3.0, 1.0], [0.0, 0.0, -1.0, 3.0, 0.0])
     ```
     """
     require_within("(0, 1]", window=window)
