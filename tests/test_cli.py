@@ -236,7 +236,7 @@ def test_a_run_that_diverges_says_so(capsys):
 def test_a_damaged_result_is_not_passed_over(capsys, tmp_path):
     (tmp_path / "bad.nc").write_bytes(b"CDF")
     assert cli.main(["run", "toy/normal", "--output", "bad.nc"]) == 2
-    assert "truncated or no netCDF" in capsys.readouterr().err
+    assert "truncated, damaged, edited" in capsys.readouterr().err
 
 
 def test_a_killed_command_goes_on_to_the_same_numbers(tmp_path):

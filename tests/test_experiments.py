@@ -190,7 +190,7 @@ def test_a_damaged_piece_is_refused_in_one_line(tmp_path):
     content = piece.read_bytes()
     for damaged in (b"", content[: len(content) // 2], b"PK not an archive"):
         piece.write_bytes(damaged)
-        with pytest.raises(ValueError, match="truncated or no netCDF") as error:
+        with pytest.raises(ValueError, match="truncated, damaged") as error:
             TOY.run(Toy(), key=jr.key(0), scratch=tmp_path)
         assert "\n" not in str(error.value)
 

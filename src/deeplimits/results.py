@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -113,6 +114,9 @@ def write(
 ) -> None:
     """Write a data set as netCDF, whole or not at all, with a checksum of its own.
 
+    The attribute `checksum` is that of the values and attributes; after the end of the
+    netCDF file stands one of its bytes.
+
     Until it is whole it lies in `folder`, on the same disk, or beside `path`. Raises
     `ValueError` for more bytes than `load` would read.
     """
@@ -124,7 +128,9 @@ def write(
     # collector of Python 3.13 complains of
     content = stamped.to_netcdf(engine="h5netcdf", encoding=packing)
     with content, atomic(path, folder) as temporary:
-        temporary.write_bytes(content)
+        sealed = b"".join([content, _seal(content)])
+        _require_declared(path, [len(sealed)])
+        temporary.write_bytes(sealed)
 
 
 def _require_declared(path: str | os.PathLike, sizes: Iterable[int]) -> None:
@@ -205,9 +211,28 @@ def archive(name: str) -> xr.Dataset:
     return load(here if here.is_file() else installed)
 
 
-def _declared(path: Path) -> list[int]:
+def _seal(content: bytes | memoryview) -> bytes:
+    """What follows the bytes of a file; netCDF's readers do not look there."""
+    return b"\nsha256 " + hashlib.sha256(content).hexdigest().encode()
+
+
+# Nothing else is handed to HDF5, and from memory: a changed byte among its headers can
+# make it read on for ever, and a file that it could not read stays open until Python
+# collects it, with what was read of it for all who open it again, mended or not.
+def _unsealed(path: Path) -> bytes:
+    content = path.read_bytes()
+    end = len(content) - len(_seal(b""))
+    if content[end:] != _seal(content[:end]):
+        raise ValueError(
+            f"{path} is truncated, damaged, edited or from an earlier version: it does "
+            "not end in the checksum of its bytes."
+        )
+    return content[:end]
+
+
+def _declared(content: io.BytesIO) -> list[int]:
     """The bytes of every array of a file, as its headers say: none is unpacked."""
-    with h5py.File(path) as file:
+    with h5py.File(content) as file:
         arrays = (item for item in file.values() if isinstance(item, h5py.Dataset))
         return [array.size * array.dtype.itemsize for array in arrays]
 
@@ -223,8 +248,8 @@ def _damage_named(path: Path) -> Iterator[None]:
 def load(path: str | os.PathLike) -> xr.Dataset:
     """Read what `save` wrote.
 
-    Raises `ValueError` for a file that is missing, truncated or edited, and for one
-    whose arrays would take more than 2 GiB: a small file can declare any size.
+    Raises `ValueError` for a file that is missing, truncated, damaged or edited, and
+    for one whose arrays would take more than 2 GiB: a small file can declare any size.
 
     ```pycon
     >>> import tempfile
@@ -239,11 +264,13 @@ def load(path: str | os.PathLike) -> xr.Dataset:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no archived result {path}.")
+    _require_declared(path, [path.stat().st_size])
+    content = io.BytesIO(_unsealed(path))
     with _damage_named(path):
-        sizes = _declared(path)
+        sizes = _declared(content)
     _require_declared(path, sizes)
     with _damage_named(path):
-        with xr.open_dataset(path, engine="h5netcdf") as opened:
+        with xr.open_dataset(content, engine="h5netcdf") as opened:
             dataset = opened.load()
         found = checksum(dataset)
     if dataset.attrs.get("checksum") != found:
