@@ -186,6 +186,15 @@ def test_the_manifest_has_not_drifted():
     assert (ROOT / manifest.MANIFEST).read_text() == manifest.manifest(ROOT)
 
 
+def test_the_manifest_asks_for_the_precision_that_an_archive_was_run_in():
+    said = {entry["file"]: entry["comment"] for entry in manifest.archives(ROOT)}
+    long = [said[f"results/marion2024/long-time{end}.nc"] for end in ("", "-float32")]
+    command = "`deeplimits run marion2024/long-time --profile paper --seed 2024"
+    assert [text.startswith(command) for text in long] == [True, True]
+    assert ["--double" in text for text in long] == [True, False]
+    assert "--double" not in said["results/thorpe2023/rate.nc"]  # by itself in float64
+
+
 def test_the_manifest_names_files_that_are_there():
     data = yaml.safe_load((ROOT / manifest.MANIFEST).read_text())
     named = {entry["file"] for entry in data["manifest"]}

@@ -6,6 +6,7 @@ the command that makes it, the time that it takes, and what must agree.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -40,7 +41,11 @@ def archives(root: Path) -> list[dict[str, str]]:
             about = {key: str(value) for key, value in archive.attrs.items()}
         seconds, seed, device = (about[k] for k in ("wall_seconds", "seed", "device"))
         name = path.relative_to(root / "results").with_suffix("").as_posix()
-        command = f"deeplimits run {name} --profile paper --seed {seed}"
+        identity = json.loads(about.get("identity", "{}"))
+        command = f"deeplimits run {identity.get('experiment', name)}"
+        command += f" --profile paper --seed {seed}"
+        if identity.get("precision") == "float64":  # asked for, not the experiment's own
+            command += " --double"
         expected = "the numbers up to the rounding of the machine, and so each verdict"
         if name.startswith("benchmarks/"):
             command = "python benchmarks/…, as the page on benchmarks says"
