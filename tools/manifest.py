@@ -44,7 +44,7 @@ def archives(root: Path) -> list[dict[str, str]]:
         identity = json.loads(about.get("identity", "{}"))
         command = f"deeplimits run {identity.get('experiment', name)}"
         command += f" --profile paper --seed {seed}"
-        if identity.get("precision") == "float64":  # asked for, not the experiment's own
+        if identity.get("precision") == "float64":  # not the experiment's own choice
             command += " --double"
         expected = "the numbers up to the rounding of the machine, and so each verdict"
         if name.startswith("benchmarks/"):
