@@ -195,6 +195,14 @@ def test_a_damaged_piece_is_refused_in_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_a_piece_under_the_name_of_another_is_refused(tmp_path):
+    TOY.run(Toy(), key=jr.key(0), scratch=tmp_path)
+    first, second, *_ = sorted(tmp_path.glob("*depth-*.nc"))
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(ValueError, match="its piece differs"):
+        TOY.run(Toy(), key=jr.key(0), scratch=tmp_path)
+
+
 def test_what_is_found_says_which_computation_it_is():
     found = json.loads(TOY.run(Toy(), key=jr.key(0)).attrs["identity"])
     assert found == TOY.identity(Toy(), jr.key(0))

@@ -2,11 +2,13 @@
 
 import dataclasses
 import errno
+import io
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -70,7 +72,7 @@ def test_the_commit_is_ours_or_unknown(tmp_path, monkeypatch):
 
 
 def edit_value(file):
-    file["error"][0, 0] = 0.51
+    file["error"][1, 1] = 0.51
 
 
 def edit_attribute(file):
@@ -169,14 +171,31 @@ def test_what_is_not_netcdf_is_refused_even_with_a_checksum(saved):
         results.load(path)
 
 
-def test_a_file_that_was_damaged_and_mended_is_read(saved):
-    dataset, path = saved
-    content = path.read_bytes()
-    path.write_bytes(content[:5000])
-    with pytest.raises(ValueError, match="truncated"):
+def test_what_is_unpacked_is_what_was_checked(saved, monkeypatch):
+    _, path = saved
+    given = []
+
+    class Watched(h5py.File):
+        def __init__(self, name, *args, **kwargs):
+            given.append(type(name))
+            super().__init__(name, *args, **kwargs)
+
+    monkeypatch.setattr(h5py, "File", Watched)
+    results.load(path)
+    assert set(given) == {io.BytesIO}
+    assert len(given) > 1  # the sizes that it declares, then the arrays
+
+
+def test_a_large_file_of_others_is_refused_unread(tmp_path):
+    path = tmp_path / "x.nc"
+    path.touch()
+    os.truncate(path, 2**26)  # takes no room on the disk
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="the checksum of its bytes"):
         results.load(path)
-    path.write_bytes(content)
-    xr.testing.assert_equal(results.load(path), dataset)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_other_readers_of_netcdf_read_it(saved):

@@ -10,9 +10,10 @@ import json
 import sys
 from pathlib import Path
 
-import h5netcdf
 import yaml
 from pages import KINDS, front_matter
+
+from deeplimits import results
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = "codecheck.yml"
@@ -37,8 +38,7 @@ def archives(root: Path) -> list[dict[str, str]]:
     """The archived runs, each of one experiment or of one benchmark."""
     found = []
     for path in sorted((root / "results").glob("*/*.nc")):
-        with h5netcdf.File(path, "r") as archive:
-            about = {key: str(value) for key, value in archive.attrs.items()}
+        about = results.load(path).attrs
         seconds, seed, device = (about[k] for k in ("wall_seconds", "seed", "device"))
         name = path.relative_to(root / "results").with_suffix("").as_posix()
         identity = json.loads(about.get("identity", "{}"))

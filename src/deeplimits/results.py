@@ -114,8 +114,8 @@ def write(
 ) -> None:
     """Write a data set as netCDF, whole or not at all, with a checksum of its own.
 
-    The attribute `checksum` is that of the values and attributes; after the end of the
-    netCDF file stands one of its bytes.
+    The attribute `checksum` is that of the values and attributes; a checksum of the
+    bytes of the file follows its end.
 
     Until it is whole it lies in `folder`, on the same disk, or beside `path`. Raises
     `ValueError` for more bytes than `load` would read.
@@ -128,9 +128,7 @@ def write(
     # collector of Python 3.13 complains of
     content = stamped.to_netcdf(engine="h5netcdf", encoding=packing)
     with content, atomic(path, folder) as temporary:
-        sealed = b"".join([content, _seal(content)])
-        _require_declared(path, [len(sealed)])
-        temporary.write_bytes(sealed)
+        temporary.write_bytes(b"".join([content, _seal(content)]))
 
 
 def _require_declared(path: str | os.PathLike, sizes: Iterable[int]) -> None:
@@ -211,23 +209,30 @@ def archive(name: str) -> xr.Dataset:
     return load(here if here.is_file() else installed)
 
 
+_SEAL = b"\nsha256 "
+
+
 def _seal(content: bytes | memoryview) -> bytes:
-    """What follows the bytes of a file; netCDF's readers do not look there."""
-    return b"\nsha256 " + hashlib.sha256(content).hexdigest().encode()
+    """What follows the bytes of a file. Readers of netCDF do not look there; who opens
+    the file to write cuts it off."""
+    return _SEAL + hashlib.sha256(content).hexdigest().encode()
 
 
 # Nothing else is handed to HDF5, and from memory: a changed byte among its headers can
 # make it read on for ever, and a file that it could not read stays open until Python
 # collects it, with what was read of it for all who open it again, mended or not.
 def _unsealed(path: Path) -> bytes:
-    content = path.read_bytes()
-    end = len(content) - len(_seal(b""))
-    if content[end:] != _seal(content[:end]):
-        raise ValueError(
-            f"{path} is truncated, damaged, edited or from an earlier version: it does "
-            "not end in the checksum of its bytes."
-        )
-    return content[:end]
+    with path.open("rb") as file:
+        end = max(path.stat().st_size - len(_seal(b"")), 0)
+        file.seek(end)
+        seal = file.read()
+        file.seek(0)  # a large file without a seal is not read
+        if seal.startswith(_SEAL) and seal == _seal(content := file.read(end)):
+            return content
+    raise ValueError(
+        f"{path} is truncated, damaged, edited or from an earlier version: it does not "
+        "end in the checksum of its bytes. Move it away to make it again."
+    )
 
 
 def _declared(content: io.BytesIO) -> list[int]:
@@ -264,7 +269,6 @@ def load(path: str | os.PathLike) -> xr.Dataset:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no archived result {path}.")
-    _require_declared(path, [path.stat().st_size])
     content = io.BytesIO(_unsealed(path))
     with _damage_named(path):
         sizes = _declared(content)

@@ -160,8 +160,12 @@ class Runner:
         if piece.path is None or not piece.path.exists():
             return None
         found = results.load(piece.path)
-        results.require_same(self.identity, found, piece.path)
+        results.require_same(self._identity(piece.path), found, piece.path)
         return found.drop_attrs()
+
+    def _identity(self, path: Path) -> dict[str, str]:
+        """That of the run, and the place: a file under another piece's name is none."""
+        return {**self.identity, "piece": path.name}
 
     def _computed(
         self,
@@ -188,7 +192,7 @@ class Runner:
 
     def _keep(self, found: xr.Dataset, piece: _Piece) -> xr.Dataset:
         if piece.path is not None:
-            stamp = {"identity": json.dumps(dict(self.identity))}
+            stamp = {"identity": json.dumps(self._identity(piece.path))}
             results.write(found.assign_attrs(stamp), piece.path)
             # its training has ended
             piece.path.with_suffix(".npz").unlink(missing_ok=True)
